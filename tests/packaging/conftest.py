@@ -1,0 +1,105 @@
+"""Build the wheels and sdists once, and install the wheels in one fresh environment."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from email.message import Message
+from email.parser import BytesParser
+from pathlib import Path
+
+import pytest
+
+PACKAGES = Path(__file__).parents[2] / "packages"
+
+# What would carry the test run's own environment into the processes started here:
+# the fresh environment has no coverage, and must see no package but its own.
+STRIPPED_PREFIXES = ("COVERAGE_", "PIP_", "PYTHON", "VIRTUAL_ENV", "HATCH_")
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in a clean environment; a failure shows what it printed."""
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(STRIPPED_PREFIXES)
+    }
+    done = subprocess.run(
+        command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A built wheel: where it is and what it holds."""
+
+    path: Path
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the files inside."""
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.namelist()
+
+    def dist_info(self, name: str) -> bytes:
+        """The content of one file of the ``.dist-info`` folder."""
+        inside = "-".join(self.path.name.split("-")[:2]) + ".dist-info/" + name
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.read(inside)
+
+    @property
+    def metadata(self) -> Message:
+        """The core metadata."""
+        return BytesParser().parsebytes(self.dist_info("METADATA"))
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment in which nothing but the wheels is installed."""
+
+    scripts: Path
+    """The folder of its executables."""
+    elsewhere: Path
+    """An empty folder to run in, so that no checkout is on the import path."""
+
+    def run(self, executable: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the environment's executables."""
+        return run(self.scripts / executable, *arguments, cwd=self.elsewhere)
+
+
+def build(target: str, folder: Path) -> Path:
+    for project in sorted(PACKAGES.iterdir()):
+        run(sys.executable, "-m", "hatchling", "build", "-t", target, "-d", folder, cwd=project)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the three wheels and nothing else."""
+    return build("wheel", tmp_path_factory.mktemp("wheels"))
+
+
+@pytest.fixture(scope="session")
+def sdist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the three source distributions and nothing else."""
+    return build("sdist", tmp_path_factory.mktemp("sdists"))
+
+
+@pytest.fixture(scope="session")
+def wheels(wheel_folder: Path) -> dict[str, Wheel]:
+    """The three wheels by the name of the package that each is for."""
+    return {path.name.split("-")[0]: Wheel(path) for path in wheel_folder.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def fresh(wheel_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """A fresh environment into which pip has installed ``smtp-server`` from the wheels."""
+    root = tmp_path_factory.mktemp("fresh")
+    run(sys.executable, "-m", "venv", root / "venv")
+    scripts = root / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    pip = (scripts / "python", "-m", "pip", "--isolated", "--disable-pip-version-check")
+    run(*pip, "install", "--no-index", "--find-links", wheel_folder, "smtp-server")
+    elsewhere = root / "elsewhere"
+    elsewhere.mkdir()
+    return Environment(scripts, elsewhere)
