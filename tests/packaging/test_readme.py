@@ -34,7 +34,7 @@ def test_no_command_asks_the_index_for_the_packages() -> None:
 
 def test_example(capsys: pytest.CaptureFixture[str]) -> None:
     [example] = blocks("python")
-    exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(example, "<example>", "exec"), {"__name__": "readme"})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "anne@example.com writes to bart@example.com:"
     assert lines[1:4] == ["Subject: Hello", "", "Hi Bart!"]
