@@ -1,0 +1,67 @@
+"""Authentication: the values that mechanisms, handlers and authenticators pass to one another."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, Literal, TypeVar
+
+__all__ = ["MISSING", "AuthResult", "LoginPassword", "auth_mechanism"]
+
+
+class Missing(Enum):
+    """The type of `MISSING`."""
+
+    MISSING = "MISSING"
+
+
+#: The answer of a hook that leaves the matter to the server.
+MISSING: Final[Literal[Missing.MISSING]] = Missing.MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class LoginPassword:
+    """What PLAIN and LOGIN hand to an authenticator. Its ``repr`` does not show the password."""
+
+    login: bytes
+    password: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthResult:
+    """How an authentication ended.
+
+    Args:
+        success: Whether the client is who it says it is.
+        handled: Whether the reply was sent already; with ``False`` the server sends its own.
+        message: The reply to send instead of the server's.
+        auth_data: What the session is to remember, for handlers to read.
+    """
+
+    success: bool
+    handled: bool = True
+    message: str | None = None
+    auth_data: object = field(default=None, repr=False)
+
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
+
+
+def auth_mechanism(name: str) -> Callable[[FunctionT], FunctionT]:
+    """Name the SASL mechanism that an ``auth_…`` method implements (RFC 4422 §3.1).
+
+    Args:
+        name: The name as EHLO shows it, such as ``"X-TOKEN"``.
+
+    Raises:
+        ValueError: The name is not 1 to 20 of A-Z, 0-9, "-" and "_".
+    """
+    if not (1 <= len(name) <= 20 and name.isascii() and name.replace("-", "_").isidentifier()) or (
+        name != name.upper()
+    ):
+        raise ValueError(f"{name!r} is no SASL mechanism's name: 1 to 20 of A-Z, 0-9, '-', '_'")
+
+    def decorate(function: FunctionT) -> FunctionT:
+        function.__dict__["auth_mechanism"] = name
+        return function
+
+    return decorate

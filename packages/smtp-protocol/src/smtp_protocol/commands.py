@@ -1,0 +1,108 @@
+"""Commands: what a client asks, as a closed union of frozen values (RFC 5321 §4.1.1)."""
+
+from dataclasses import dataclass
+
+from smtp_protocol.options import MailOptions, RcptOptions
+
+__all__ = [
+    "Command",
+    "Data",
+    "Ehlo",
+    "Expn",
+    "Helo",
+    "Help",
+    "Mail",
+    "Noop",
+    "Quit",
+    "Rcpt",
+    "Rset",
+    "Unknown",
+    "Vrfy",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ehlo:
+    """EHLO (RFC 5321 §4.1.1.1): the client's name or address literal, as sent."""
+
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Helo:
+    """HELO (RFC 5321 §4.1.1.1)."""
+
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """MAIL (RFC 5321 §4.1.1.2): the reverse-path's mailbox, ``""`` for the null sender."""
+
+    address: str
+    options: MailOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """RCPT (RFC 5321 §4.1.1.3): the forward-path's mailbox."""
+
+    address: str
+    options: RcptOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """DATA (RFC 5321 §4.1.1.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rset:
+    """RSET (RFC 5321 §4.1.1.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noop:
+    """NOOP (RFC 5321 §4.1.1.9) with its text, which has no meaning; ``""`` without one."""
+
+    arg: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """QUIT (RFC 5321 §4.1.1.10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vrfy:
+    """VRFY (RFC 5321 §4.1.1.6): a user name or a mailbox, as sent."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expn:
+    """EXPN (RFC 5321 §4.1.1.7): the name of a mailing list, as sent."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """HELP (RFC 5321 §4.1.1.8); the topic is ``""`` without one."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A verb that is not in the table: somebody's own, or nonsense.
+
+    ``verb`` is upper-cased; ``arg`` is the rest as sent, ``None`` without one.
+    """
+
+    verb: str
+    arg: str | None
+
+
+Command = Ehlo | Helo | Mail | Rcpt | Data | Rset | Noop | Quit | Vrfy | Expn | Help | Unknown

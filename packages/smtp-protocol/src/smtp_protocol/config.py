@@ -1,0 +1,71 @@
+"""Configuration: what one server takes and offers, decided once and shared by its connections."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from smtp_protocol.addresses import AddressSyntax
+from smtp_protocol.options import (
+    MAIL_PARAMETERS,
+    RCPT_PARAMETERS,
+    MailOptions,
+    Parameter,
+    RcptOptions,
+)
+
+__all__ = ["BareNewline", "ProtocolConfig"]
+
+BareNewline = Literal["normalize", "reject", "keep"]
+
+# RFC 5321 §4.5.3.1.4 asks for 512 octets, and extensions add to that (RFC 6531 §3.4, RFC 3461 §5.4,
+# RFC 4954 §4, ...); this is more than all of them together.
+MAX_COMMAND_LINE = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolConfig:
+    """What a `ServerConnection` has to know.
+
+    Args:
+        data_size_limit: The largest message, in octets as the handler gets them; ``None`` or 0
+            means no limit (RFC 1870).
+        extensions: EHLO keywords of the extensions that are on beyond SIZE and 8BITMIME.
+        address_syntax: See `smtp_protocol.addresses`.
+        bare_newline: What a CR or LF without the other is: ``"normalize"`` makes CR LF of it,
+            ``"reject"`` refuses it, ``"keep"`` leaves it in the body.
+        line_length_limit: The longest line of a body in octets, CR LF included (RFC 5321
+            §4.5.3.1.6 knows 1,000); ``None`` means any.
+        own_verbs: Verbs, upper-cased, that come as `Unknown` though the parser knows them.
+        mail_parameters: How each parameter of MAIL is read.
+        rcpt_parameters: How each parameter of RCPT is read.
+
+    Raises:
+        ValueError: A value is not one of those above.
+    """
+
+    data_size_limit: int | None = 33554432
+    extensions: frozenset[str] = frozenset()
+    address_syntax: AddressSyntax = "lenient"
+    bare_newline: BareNewline = "normalize"
+    line_length_limit: int | None = None
+    own_verbs: frozenset[str] = frozenset()
+    mail_parameters: Mapping[str, Parameter[MailOptions]] = field(
+        default_factory=lambda: MAIL_PARAMETERS
+    )
+    rcpt_parameters: Mapping[str, Parameter[RcptOptions]] = field(
+        default_factory=lambda: RCPT_PARAMETERS
+    )
+
+    def __post_init__(self) -> None:
+        if self.data_size_limit is not None and self.data_size_limit < 0:
+            raise ValueError(f"data_size_limit is a number of octets, not {self.data_size_limit}")
+        if self.address_syntax not in ("lenient", "strict"):
+            raise ValueError(
+                f"address_syntax is 'lenient' or 'strict', not {self.address_syntax!r}"
+            )
+        if self.bare_newline not in ("normalize", "reject", "keep"):
+            raise ValueError(
+                f"bare_newline is 'normalize', 'reject' or 'keep', not {self.bare_newline!r}"
+            )
+        if self.line_length_limit is not None and self.line_length_limit < 2:
+            raise ValueError("line_length_limit is a number of octets, at least 2, for CR LF")

@@ -1,0 +1,64 @@
+"""Events: what `ServerConnection.next_event` tells, commands included."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Literal
+
+from smtp_protocol.commands import Command
+from smtp_protocol.replies import Reply
+
+__all__ = [
+    "NEED_DATA",
+    "PAUSED",
+    "BodyChunk",
+    "BodyEnd",
+    "Connected",
+    "ConnectionClosed",
+    "Event",
+    "Refused",
+]
+
+
+class Signal(Enum):
+    """Why there is no event."""
+
+    #: All octets are used up: feed more, or tell the end of file.
+    NEED_DATA = "need data"
+    #: A reply is owed: send it before asking again.
+    PAUSED = "paused"
+
+
+NEED_DATA: Final[Literal[Signal.NEED_DATA]] = Signal.NEED_DATA
+PAUSED: Final[Literal[Signal.PAUSED]] = Signal.PAUSED
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The connection is there; the reply to it is the greeting (RFC 5321 §3.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyChunk:
+    """A piece of the message, dot-stuffing removed. No reply is owed."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BodyEnd:
+    """The message is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The peer did what it must not do; ``reply`` is what it is to be sent."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionClosed:
+    """Nothing more comes: the peer ended the connection, or the session is over."""
+
+
+Event = Command | Connected | BodyChunk | BodyEnd | Refused | ConnectionClosed

@@ -1,0 +1,79 @@
+"""Grammar: the rules of the RFCs as regular expressions, each under the rule that it states.
+
+All of them run in time linear in their input: alternatives begin with different characters, and
+repetitions are possessive, so that there is nothing to go back to.
+"""
+
+import re
+
+# RFC 6531 §3.3 adds UTF8-non-ascii to atext, qtextSMTP and sub-domain. Which of those characters
+# can be in an address at all is looked at in addresses.py.
+_UTF8 = r"\x80-\U0010FFFF"
+
+# RFC 5322 §3.2.3: atext = ALPHA / DIGIT / "!" / "#" / ... / "~"
+_ATEXT = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_UTF8}-]"
+
+# RFC 5321 §4.1.2: Dot-string = Atom *("."  Atom);  Atom = 1*atext
+_DOT_STRING = rf"{_ATEXT}++(?:\.{_ATEXT}++)*+"
+
+# RFC 5321 §4.1.2: Quoted-string = DQUOTE *QcontentSMTP DQUOTE
+#   QcontentSMTP = qtextSMTP / quoted-pairSMTP
+#   quoted-pairSMTP = %d92 %d32-126;  qtextSMTP = %d32-33 / %d35-91 / %d93-126
+_QUOTED_STRING = rf'"(?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*+"'
+
+# RFC 5321 §4.1.2: sub-domain = Let-dig [Ldh-str];  Ldh-str = *( ALPHA / DIGIT / "-" ) Let-dig
+_SUB_DOMAIN = rf"[A-Za-z0-9{_UTF8}]++(?:-++[A-Za-z0-9{_UTF8}]++)*+"
+
+# RFC 5321 §4.1.2: Domain = sub-domain *("." sub-domain)
+_DOMAIN = rf"{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*+"
+
+# RFC 5321 §4.1.3: address-literal = "[" ( IPv4 / IPv6 / General ) "]"; the inside is judged in
+# addresses.py
+_LITERAL = r"\[[0-9A-Za-z:.]*+\]"
+
+# RFC 5321 §4.1.2: A-d-l = At-domain *( "," At-domain );  At-domain = "@" Domain
+# ("MUST be accepted, SHOULD be ignored")
+_ROUTE = rf"@{_DOMAIN}(?:,@{_DOMAIN})*+:"
+
+# RFC 5321 §4.1.2: Path = "<" [ A-d-l ":" ] Mailbox ">"
+#   Mailbox = Local-part "@" ( Domain / address-literal );  Local-part = Dot-string / Quoted-string
+STRICT_PATH = re.compile(
+    rf"<(?:{_ROUTE})?(?P<mailbox>(?:{_DOT_STRING}|{_QUOTED_STRING})@(?:{_DOMAIN}|{_LITERAL}))>"
+)
+
+# The lenient form: dots anywhere in the local part and words of both kinds between them (the
+# obs-local-part of RFC 5322 §4.4), "_" in host names, spaces around the brackets, or no brackets.
+_WORD = rf"(?:{_ATEXT}++|{_QUOTED_STRING})"
+_LENIENT_LOCAL = rf"\.*+{_WORD}(?:\.++(?:{_WORD})?+)*+"
+_LENIENT_SUB = rf"[A-Za-z0-9_{_UTF8}]++(?:-++[A-Za-z0-9_{_UTF8}]++)*+"
+_LENIENT_DOMAIN = rf"{_LENIENT_SUB}(?:\.{_LENIENT_SUB})*+"
+_LENIENT_MAILBOX = rf"{_LENIENT_LOCAL}@(?:{_LENIENT_DOMAIN}|{_LITERAL})"
+LENIENT_PATH = re.compile(
+    rf" *+(?:< *+(?:{_ROUTE} *+)?(?P<mailbox>{_LENIENT_MAILBOX}) *+>|(?P<bare>{_LENIENT_MAILBOX}))"
+)
+
+# RFC 5321 §4.1.2: Reverse-path = Path / "<>"
+STRICT_NULL_PATH = re.compile(r"<>")
+LENIENT_NULL_PATH = re.compile(r" *+< *+>")
+
+# RFC 5321 §4.1.1.3: "RCPT TO:" ( "<Postmaster@" Domain ">" / "<Postmaster>" / Forward-path )
+STRICT_POSTMASTER = re.compile(r"<(?P<mailbox>postmaster)>", re.IGNORECASE)
+LENIENT_POSTMASTER = re.compile(
+    r" *+(?:< *+(?P<mailbox>postmaster) *+>|(?P<bare>postmaster)(?= |\Z))", re.IGNORECASE
+)
+
+# RFC 5321 §4.1.3: IPv4-address-literal = Snum 3("."  Snum);  Snum = 1*3DIGIT (0 to 255)
+IPV4_LITERAL = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+
+# RFC 5321 §4.1.2: esmtp-param = esmtp-keyword ["=" esmtp-value]
+#   esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")
+#   esmtp-value = 1*(%d33-60 / %d62-126), and UTF8-non-ascii (RFC 6531 §3.3)
+ESMTP_PARAMETER = re.compile(
+    rf"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*+)(?:=(?P<value>[!-<>-~{_UTF8}]++))?"
+)
+
+# RFC 5321 §2.4: verbs are ASCII; digits, "-" and "_" are for the verbs of extensions.
+VERB = re.compile(rb"[A-Za-z][A-Za-z0-9_-]*+")
+
+# RFC 1870 §4: size-value = 1*20DIGIT
+SIZE_VALUE = re.compile(r"[0-9]{1,20}")

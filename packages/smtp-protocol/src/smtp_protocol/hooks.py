@@ -1,0 +1,73 @@
+"""Hooks: a handler's methods, looked up by name once, checked, and made whole from `Handler`."""
+
+import difflib
+import inspect
+from collections.abc import Collection
+from typing import cast
+
+from smtp_protocol.handler import AnyHandler, Handler, HandlesSTREAM
+
+__all__ = ["Hooks"]
+
+_PREFIX = "handle_"
+
+# How many arguments each hook gets; handle_STREAM has no default that could tell.
+_ARGUMENTS = {
+    name: len(inspect.signature(getattr(Handler, name)).parameters) - 1
+    for name in dir(Handler)
+    if name.startswith(_PREFIX)
+} | {"handle_STREAM": 4}
+
+
+class Hooks(Handler):
+    """The hooks of one handler; those that it does not have are `Handler`'s own.
+
+    Args:
+        handler: The object with the hooks. Its class may list in ``own_hooks`` the names of
+            ``handle_…`` methods that are its own affair.
+        own_verbs: Verbs that the server adds, upper-cased: their hooks are known, too.
+
+    Attributes:
+        own: The names of the hooks that the handler itself has.
+        stream: The handler, if it has ``handle_STREAM``.
+
+    Raises:
+        TypeError: A ``handle_…`` attribute is no hook, or cannot take a hook's arguments, or
+            the handler is a class.
+    """
+
+    def __init__(self, handler: AnyHandler, own_verbs: Collection[str] = ()) -> None:
+        if isinstance(handler, type):
+            raise TypeError(
+                f"the handler is the class {handler.__name__}; pass an instance, "
+                f"{handler.__name__}(...)"
+            )
+        names = {name for name in dir(handler) if name.startswith(_PREFIX)}
+        names -= set(getattr(handler, "own_hooks", ()))
+        names -= {_PREFIX + verb for verb in own_verbs} - set(_ARGUMENTS)
+        for name in sorted(names):
+            _check(handler, name)
+            setattr(self, name, getattr(handler, name))
+        self.own = frozenset(
+            name
+            for name in names
+            if getattr(type(handler), name, None) is not getattr(Handler, name, ())
+        )
+        self.stream = cast(HandlesSTREAM, handler) if "handle_STREAM" in names else None
+
+
+def _check(handler: object, name: str) -> None:
+    owner = type(handler).__name__
+    if name not in _ARGUMENTS:
+        nearest = difflib.get_close_matches(name.upper(), map(str.upper, _ARGUMENTS), 1, 0.0)
+        right = next(known for known in _ARGUMENTS if known.upper() in nearest)
+        raise TypeError(f"{owner}.{name} is not a hook; did you mean {right}?")
+    try:
+        inspect.signature(getattr(handler, name)).bind(*[None] * _ARGUMENTS[name])
+    except (TypeError, ValueError):
+        right = ", ".join(inspect.signature(_model(name)).parameters)
+        raise TypeError(f"{owner}.{name} cannot be called as {name}({right})") from None
+
+
+def _model(name: str) -> object:
+    return getattr(HandlesSTREAM if name == "handle_STREAM" else Handler, name)

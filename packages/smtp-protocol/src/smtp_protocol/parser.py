@@ -1,0 +1,205 @@
+"""Parser: the octets of one command line in, one command out, or the error that answers it."""
+
+import re
+from collections.abc import Callable, Mapping
+
+from smtp_protocol import grammar, replies
+from smtp_protocol.addresses import is_null_path, parse_forward_path, parse_reverse_path
+from smtp_protocol.commands import (
+    Command,
+    Data,
+    Ehlo,
+    Expn,
+    Helo,
+    Help,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Rset,
+    Unknown,
+    Vrfy,
+)
+from smtp_protocol.config import ProtocolConfig
+from smtp_protocol.options import MailOptions, RcptOptions, parse_options
+from smtp_protocol.replies import ProtocolError, syntax_error
+
+__all__ = ["parse_command"]
+
+_DEFAULT = ProtocolConfig()
+_FROM = re.compile(r"FROM:", re.IGNORECASE)
+_TO = re.compile(r"TO:", re.IGNORECASE)
+
+# What clients of other protocols say first. Answering them as SMTP would let a web page make a
+# browser talk to a mail server, so the connection ends (as Postfix's smtpd_forbidden_commands).
+_OTHER_PROTOCOLS = frozenset({"GET", "POST", "CONNECT", "PUT", "HEAD", "OPTIONS"})
+
+
+def parse_command(line: bytes, config: ProtocolConfig = _DEFAULT) -> Command:
+    """Read one command line.
+
+    Args:
+        line: The line without its line end.
+        config: Which extensions and limits hold.
+
+    Returns:
+        The command. A verb that is not known, or is in ``config.own_verbs``, gives `Unknown`.
+
+    Raises:
+        ProtocolError: The line is no command, or its arguments are wrong; the error has the
+            reply.
+    """
+    word, _, octets = line.partition(b" ")
+    verb = word.upper()
+    if not grammar.VERB.fullmatch(verb):
+        raise ProtocolError(replies.BAD_COMMAND)
+    try:
+        arg = octets.strip(b" \t").decode()
+    except UnicodeDecodeError:
+        raise ProtocolError(replies.INVALID_UTF8) from None
+    name = verb.decode()
+    parse = _PARSERS.get(name)
+    if parse is None or name in config.own_verbs:
+        if name in _OTHER_PROTOCOLS and name not in config.own_verbs:
+            raise ProtocolError(replies.CLOSING_NOT_SMTP)
+        return Unknown(name, arg or None)
+    return parse(arg, config)
+
+
+def _helo(arg: str, config: ProtocolConfig) -> Helo:
+    return Helo(_hostname(arg, "HELO"))
+
+
+def _ehlo(arg: str, config: ProtocolConfig) -> Ehlo:
+    return Ehlo(_hostname(arg, "EHLO"))
+
+
+def _hostname(arg: str, verb: str) -> str:
+    # RFC 5321 §4.1.4: a server must not refuse a name for not being valid. Controls are no name.
+    if not arg or not arg.isprintable():
+        raise syntax_error(f"{verb} hostname")
+    return arg
+
+
+def _mail(arg: str, config: ProtocolConfig) -> Mail:
+    match = _FROM.match(arg)
+    if match is None or match.end() == len(arg):
+        raise syntax_error(SYNTAX["MAIL"])
+    try:
+        address, rest = parse_reverse_path(arg[match.end() :], config.address_syntax)
+    except ValueError:
+        raise ProtocolError(replies.BAD_REVERSE_PATH) from None
+    options = MailOptions()
+    if rest:
+        parse_options(rest, config.mail_parameters, options, config.extensions)
+        _check_mail_options(options, config)
+    if not (address.isascii() or options.smtputf8):
+        raise ProtocolError(replies.NEEDS_SMTPUTF8)
+    return Mail(address, options)
+
+
+def _check_mail_options(options: MailOptions, config: ProtocolConfig) -> None:
+    # RFC 1870 §6.1: a declared size over the limit is refused before the message is sent.
+    limit = config.data_size_limit
+    if limit and options.size is not None and options.size > limit:
+        raise ProtocolError(replies.TOO_MUCH_DATA)
+    # RFC 3030 §3: BINARYMIME is a value of BODY only where the server has offered it.
+    if options.body == "BINARYMIME" and "BINARYMIME" not in config.extensions:
+        raise ProtocolError(replies.BAD_PARAMETER)
+
+
+def _rcpt(arg: str, config: ProtocolConfig) -> Rcpt:
+    match = _TO.match(arg)
+    if match is None or match.end() == len(arg):
+        raise syntax_error(SYNTAX["RCPT"])
+    path = arg[match.end() :]
+    try:
+        address, rest = parse_forward_path(path, config.address_syntax)
+    except ValueError:
+        empty = is_null_path(path)
+        raise ProtocolError(
+            replies.EMPTY_RECIPIENT if empty else replies.BAD_FORWARD_PATH
+        ) from None
+    options = RcptOptions()
+    if rest:
+        parse_options(rest, config.rcpt_parameters, options, config.extensions)
+    return Rcpt(address, options)
+
+
+def _data(arg: str, config: ProtocolConfig) -> Data:
+    _refuse_argument(arg, "DATA")
+    return Data()
+
+
+def _rset(arg: str, config: ProtocolConfig) -> Rset:
+    _refuse_argument(arg, "RSET")
+    return Rset()
+
+
+def _quit(arg: str, config: ProtocolConfig) -> Quit:
+    _refuse_argument(arg, "QUIT")
+    return Quit()
+
+
+def _refuse_argument(arg: str, verb: str) -> None:
+    if arg:
+        raise syntax_error(SYNTAX[verb])
+
+
+def _noop(arg: str, config: ProtocolConfig) -> Noop:
+    return Noop(arg)
+
+
+def _vrfy(arg: str, config: ProtocolConfig) -> Vrfy:
+    return Vrfy(_name(arg, "VRFY", config))
+
+
+def _expn(arg: str, config: ProtocolConfig) -> Expn:
+    return Expn(_name(arg, "EXPN", config))
+
+
+def _name(arg: str, verb: str, config: ProtocolConfig) -> str:
+    if "SMTPUTF8" in config.extensions and arg.upper().endswith(" SMTPUTF8"):
+        # RFC 6531 §3.7.4.2: the parameter says that the client can read a reply in UTF-8.
+        arg = arg[: -len(" SMTPUTF8")].rstrip(" ")
+    if not arg or not arg.isprintable():
+        raise syntax_error(SYNTAX[verb])
+    try:
+        mailbox, rest = parse_forward_path(arg)
+    except ValueError:
+        return arg  # a user's or a list's name (RFC 5321 §3.5.1)
+    return arg if rest else mailbox
+
+
+def _help(arg: str, config: ProtocolConfig) -> Help:
+    return Help(arg)
+
+
+_PARSERS: Mapping[str, Callable[[str, ProtocolConfig], Command]] = {
+    "HELO": _helo,
+    "EHLO": _ehlo,
+    "MAIL": _mail,
+    "RCPT": _rcpt,
+    "DATA": _data,
+    "RSET": _rset,
+    "NOOP": _noop,
+    "QUIT": _quit,
+    "VRFY": _vrfy,
+    "EXPN": _expn,
+    "HELP": _help,
+}
+
+#: The form of each command, as HELP and 501 show it.
+SYNTAX: Mapping[str, str] = {
+    "HELO": "HELO hostname",
+    "EHLO": "EHLO hostname",
+    "MAIL": "MAIL FROM:<address> [parameters]",
+    "RCPT": "RCPT TO:<address> [parameters]",
+    "DATA": "DATA",
+    "RSET": "RSET",
+    "NOOP": "NOOP [text]",
+    "QUIT": "QUIT",
+    "VRFY": "VRFY address",
+    "EXPN": "EXPN list",
+    "HELP": "HELP [command]",
+}
