@@ -48,10 +48,9 @@ class Hooks(Handler):
         for name in sorted(names):
             _check(handler, name)
             setattr(self, name, getattr(handler, name))
+        kind = type(handler)
         self.own = frozenset(
-            name
-            for name in names
-            if getattr(type(handler), name, None) is not getattr(Handler, name, ())
+            name for name in names if getattr(kind, name, None) is not getattr(Handler, name, ())
         )
         self.stream = cast(HandlesSTREAM, handler) if "handle_STREAM" in names else None
 
@@ -65,9 +64,6 @@ def _check(handler: object, name: str) -> None:
     try:
         inspect.signature(getattr(handler, name)).bind(*[None] * _ARGUMENTS[name])
     except (TypeError, ValueError):
-        right = ", ".join(inspect.signature(_model(name)).parameters)
+        model = HandlesSTREAM if name == "handle_STREAM" else Handler
+        right = ", ".join(inspect.signature(getattr(model, name)).parameters)
         raise TypeError(f"{owner}.{name} cannot be called as {name}({right})") from None
-
-
-def _model(name: str) -> object:
-    return getattr(HandlesSTREAM if name == "handle_STREAM" else Handler, name)
