@@ -116,10 +116,9 @@ def _rcpt(arg: str, config: ProtocolConfig) -> Rcpt:
     try:
         address, rest = parse_forward_path(path, config.address_syntax)
     except ValueError:
-        empty = is_null_path(path)
-        raise ProtocolError(
-            replies.EMPTY_RECIPIENT if empty else replies.BAD_FORWARD_PATH
-        ) from None
+        if is_null_path(path):
+            raise ProtocolError(replies.EMPTY_RECIPIENT) from None
+        raise ProtocolError(replies.BAD_FORWARD_PATH) from None
     options = RcptOptions()
     if rest:
         parse_options(rest, config.rcpt_parameters, options, config.extensions)

@@ -46,7 +46,7 @@ class State(Enum):
 #: What asks for a reply: a command, the connection itself, or the end of a message.
 Request = type[Event]
 
-#: State × what asks for a reply → the state after a positive one. An absent entry is the 503.
+#: State and what asks for a reply → the state after a positive one. An absent entry is the 503.
 TRANSITIONS: Mapping[State, Mapping[Request, State]] = {
     State.CONNECTED: {
         Connected: State.GREETED,
