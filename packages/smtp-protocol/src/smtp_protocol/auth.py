@@ -1,5 +1,6 @@
 """Authentication: the values that mechanisms, handlers and authenticators pass to one another."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -43,6 +44,9 @@ class AuthResult:
     auth_data: object = field(default=None, repr=False)
 
 
+# RFC 4422 §3.1: sasl-mech = 1*20mech-char;  mech-char = UPPER-ALPHA / DIGIT / HYPHEN / UNDERSCORE
+_MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}")
+
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
 
@@ -55,9 +59,7 @@ def auth_mechanism(name: str) -> Callable[[FunctionT], FunctionT]:
     Raises:
         ValueError: The name is not 1 to 20 of A-Z, 0-9, "-" and "_".
     """
-    if not (1 <= len(name) <= 20 and name.isascii() and name.replace("-", "_").isidentifier()) or (
-        name != name.upper()
-    ):
+    if not _MECHANISM.fullmatch(name):
         raise ValueError(f"{name!r} is no SASL mechanism's name: 1 to 20 of A-Z, 0-9, '-', '_'")
 
     def decorate(function: FunctionT) -> FunctionT:

@@ -18,28 +18,36 @@ _ANY_NEWLINE = re.compile(rb"\r\n?|\n")
 class BodyPolicy:
     """Holds the payload of one message to the limits, whichever command it came with.
 
-    The first limit that it breaks is kept in ``refusal``, and from there on nothing is let
-    through: the rest is only counted off, and the refusal is the one answer at the end.
+    Once it breaks one nothing more is let through: the rest is only counted off, and ``refusal``
+    is the one answer at the end. What it tells of several broken ones does not depend on how the
+    segments were cut.
     """
 
-    __slots__ = ("_column", "_config", "_left", "refusal")
+    __slots__ = ("_bare", "_column", "_config", "_left", "_long")
 
     def __init__(self, config: ProtocolConfig) -> None:
         self._config = config
         self._left = config.data_size_limit or None
         self._column = 0
-        self.refusal: Reply | None = None
+        self._bare = False
+        self._long = False
+
+    @property
+    def refusal(self) -> Reply | None:
+        """The answer to what came so far, if it is none that the handler could give."""
+        if self._left is not None and self._left < 0:
+            return replies.TOO_MUCH_DATA
+        if self._bare:
+            return replies.BARE_NEWLINE
+        return replies.BODY_LINE_TOO_LONG if self._long else None
 
     def admit(self, payload: bytes) -> bytes:
         """Return what the handler gets of ``payload``: all of it or, once refused, nothing."""
-        if self.refusal is None:
-            payload = self._newlines(payload)
-        if self.refusal is None and self._config.line_length_limit is not None:
+        payload = self._newlines(payload)
+        if self._config.line_length_limit is not None and not self._long:
             self._measure_lines(payload, self._config.line_length_limit)
-        if self._left is not None and self.refusal is None:
+        if self._left is not None:
             self._left -= len(payload)
-            if self._left < 0:
-                self.refusal = replies.TOO_MUCH_DATA
         return payload if self.refusal is None else b""
 
     def _newlines(self, payload: bytes) -> bytes:
@@ -50,7 +58,7 @@ class BodyPolicy:
         if pairs == payload.count(b"\n") and pairs == payload.count(b"\r"):
             return payload
         if policy == "reject":
-            self.refusal = replies.BARE_NEWLINE
+            self._bare = True
             return payload
         return _ANY_NEWLINE.sub(b"\r\n", payload)
 
@@ -61,7 +69,7 @@ class BodyPolicy:
         while len(payload) - start > limit:
             end = payload.rfind(b"\n", max(start, 0), start + limit)
             if end < 0:
-                self.refusal = replies.BODY_LINE_TOO_LONG
+                self._long = True
                 return
             start = end + 1
         end = payload.rfind(b"\n", max(start, 0))

@@ -224,6 +224,7 @@ class Handler(Protocol):
 
     async def handle_DISCONNECT(self, server: Server, session: Session) -> None:
         """The connection of a session that saw `handle_CONNECT` is gone."""
+        return None
 
 
 class HandlesCONNECT(Protocol):

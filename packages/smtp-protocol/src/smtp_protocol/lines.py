@@ -10,6 +10,10 @@ __all__: list[str] = []
 # A line over its limit is skipped to its end. Who never ends it is not a client.
 _MAX_SKIPPED = 1024 * 1024
 
+# The type of the record that a TLS client's hello comes in (RFC 8446 §5.1). No command begins so,
+# and an LF might never come.
+_TLS_HANDSHAKE = b"\x16"
+
 
 class LineReader:
     """Reads one line after the other, wherever the segments were cut.
@@ -38,9 +42,12 @@ class LineReader:
 
         Raises:
             ProtocolError: The line was longer than ``limit`` (500, after its end), does not
-                seem to end ever (421), or ends with LF where that is refused.
+                seem to end ever (421), is the hello of TLS (421), or ends with LF where that
+                is refused.
         """
         data, start = buffer.data, buffer.position
+        if not (self._partial or self._skipped) and data.startswith(_TLS_HANDSHAKE, start):
+            raise ProtocolError(replies.CLOSING_NOT_SMTP)
         end = data.find(b"\n", start)
         if end < 0:
             buffer.position = len(data)
@@ -48,12 +55,13 @@ class LineReader:
             return None
         buffer.position = end + 1
         line = data[start:end]
+        if self._skipped or len(self._partial) + len(line) >= limit:
+            self._skip(line)
+            self._skipped = 0
+            raise ProtocolError(replies.COMMAND_TOO_LONG)
         if self._partial:
             line = self._partial + line
             self._partial = b""
-        if self._skipped or len(line) >= limit:
-            self._skipped = 0
-            raise ProtocolError(replies.COMMAND_TOO_LONG)
         if line.endswith(b"\r"):
             return line[:-1]
         if self._bare_newline == "reject":
@@ -63,7 +71,10 @@ class LineReader:
     def _keep(self, octets: bytes, limit: int) -> None:
         if not self._skipped and len(self._partial) + len(octets) < limit:
             self._partial += octets
-            return
+        else:
+            self._skip(octets)
+
+    def _skip(self, octets: bytes) -> None:
         self._skipped += len(self._partial) + len(octets)
         self._partial = b""
         if self._skipped > _MAX_SKIPPED:

@@ -156,7 +156,8 @@ def _parse(text: str) -> Reply:
     match = _ENHANCED.match(lines[0])
     if match and match[1] == code[0]:
         enhanced = EnhancedStatus.parse(match[0])
-        lines = [line.removeprefix(match[0]).removeprefix(" ") for line in lines]
+        # The other lines may repeat it; "2.0.0rc1" is no repetition.
+        lines = ["" if line == match[0] else line.removeprefix(f"{match[0]} ") for line in lines]
     return Reply(int(code), tuple(lines), enhanced, always_enhanced=True)
 
 
@@ -190,6 +191,7 @@ START_MAIL_INPUT = Reply(354, ("Start mail input; end with <CRLF>.<CRLF>",))
 CLOSING_IDLE = _canned(421, "4.4.2", "Idle for too long, closing the connection", always=True)
 CLOSING_SHUTDOWN = _canned(421, "4.3.2", "Service shutting down", always=True)
 CLOSING_ERRORS = _canned(421, "4.7.0", "Too many errors, closing the connection", always=True)
+CLOSING_COMMANDS = _canned(421, "4.7.0", "Command sent too often", always=True)
 CLOSING_NOT_SMTP = _canned(421, "4.7.0", "This is an SMTP server", always=True)
 CLOSING_LINE = _canned(421, "4.7.0", "Endless line, closing the connection", always=True)
 CLOSING_BUSY = _canned(421, "4.7.0", "Too many connections, try again later", always=True)
