@@ -92,7 +92,12 @@ def _behind(text: str, end: int) -> str:
 
 
 def _allowed(character: str) -> bool:
-    return character in _JOINERS or unicodedata.category(character) not in _FORBIDDEN_CATEGORIES
+    # Which ASCII goes where is the grammar's matter: a space may stand in a quoted string.
+    return (
+        character.isascii()
+        or character in _JOINERS
+        or unicodedata.category(character) not in _FORBIDDEN_CATEGORIES
+    )
 
 
 def _check_literal(literal: str) -> None:

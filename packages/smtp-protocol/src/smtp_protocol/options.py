@@ -49,7 +49,8 @@ class RcptOptions(_Options):
 OptionsT = TypeVar("OptionsT", bound=_Options)
 
 
-@dataclass(frozen=True, slots=True)
+# Not slotted: Python 3.11 cannot make such a generic one as `Parameter[MailOptions](...)`.
+@dataclass(frozen=True)
 class Parameter(Generic[OptionsT]):
     """How one ESMTP parameter is read.
 

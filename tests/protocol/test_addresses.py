@@ -1,0 +1,292 @@
+"""Addresses: which paths are taken, in which of the two syntaxes, and what is left of them."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtp_protocol import AddressSyntax, parse_forward_path, parse_reverse_path
+from smtp_protocol.addresses import is_null_path
+
+# What is sent, and the mailbox that a handler gets.
+BOTH = {
+    "<a@b>": "a@b",
+    "<a@b.example>": "a@b.example",
+    "<@a,@b:user@d>": "user@d",
+    "<@a.example:user@d>": "user@d",
+    '<"@a,@b:<user>"@d>': '"@a,@b:<user>"@d',
+    '<" hi there! "@d>': '" hi there! "@d',
+    '<""@d>': '""@d',
+    '<"anne..arthur"@d>': '"anne..arthur"@d',
+    '<"a\\"b\\\\c"@d>': '"a\\"b\\\\c"@d',
+    '<"a>b"@d>': '"a>b"@d',
+    '<"a]"@d>': '"a]"@d',
+    "<customer/department=x@d>": "customer/department=x@d",
+    "<!def!xyz%abc@d>": "!def!xyz%abc@d",
+    "<a+b@d>": "a+b@d",
+    "<A@D.Example>": "A@D.Example",
+    "<a@[127.0.0.1]>": "a@[127.0.0.1]",
+    "<a@[255.255.255.255]>": "a@[255.255.255.255]",
+    "<a@[IPv6:2001:db8::1]>": "a@[IPv6:2001:db8::1]",
+    "<a@[ipv6:::1]>": "a@[ipv6:::1]",
+    "<a@[IPv6:::ffff:192.0.2.1]>": "a@[IPv6:::ffff:192.0.2.1]",
+    f"<{'x' * 65}@d>": f"{'x' * 65}@d",
+    "<a@b--c>": "a@b--c",
+    "<a@xn--bcher-kva.example>": "a@xn--bcher-kva.example",
+    "<a@1.2.3.4>": "a@1.2.3.4",
+    "<孫子@áéíóú.org>": "孫子@áéíóú.org",
+    '<"ü ü"@d>': '"ü ü"@d',
+    "<क\u200dष@d>": "क\u200dष@d",
+}
+LENIENT = {
+    "a@b": "a@b",
+    " <a@b>": "a@b",
+    "  a@b": "a@b",
+    "< a@b >": "a@b",
+    "< @a: a@b >": "a@b",
+    "<a..b@c>": "a..b@c",
+    "<.a@b>": ".a@b",
+    "<a.@b>": "a.@b",
+    "<...a...@b>": "...a...@b",
+    'much."more\\ unusual"@d': 'much."more\\ unusual"@d',
+    '<"much".more."unusual"@d>': '"much".more."unusual"@d',
+    '" hi there! "@d': '" hi there! "@d',
+    "<a@under_score.example>": "a@under_score.example",
+    "a@[127.0.0.1]": "a@[127.0.0.1]",
+}
+NEVER = [
+    "",
+    " ",
+    "<",
+    ">",
+    "<a>",
+    "a",
+    "@",
+    "<@>",
+    "<a@b",
+    "a@b>",
+    "<a@b>>",
+    "<<a@b>>",
+    "<a@b>x",
+    "<a@b>,<c@d>",
+    "a@b,c@d",
+    "Anne <a@b>",
+    '"Anne" <a@b>',
+    "a:b:c@d",
+    "<@d>",
+    "<a@>",
+    "<a@@b>",
+    "<a@b@c>",
+    "<a@b..c>",
+    "<a@.b>",
+    "<a@b.>",
+    "<a@.>",
+    "<a@-b.c>",
+    "<a@b-.c>",
+    "<a@b-->",
+    "<a@b c>",
+    "<a b@c>",
+    "<a@b/c>",
+    "<a@b%c>",
+    "<@a,user@d>",
+    "<@a,:user@d>",
+    "<a:user@d>",
+    "<@a:>",
+    '<"a@d>',
+    '<a"b@d>',
+    '<a"b"@d>',
+    '<"a"b@d>',
+    '<"a"b"@d>',
+    '<"a\\"@d>',
+    "<a\\@b@c>",
+    "<(comment)a@b>",
+    "<a@[999.1.1.1]>",
+    "<a@[1.2.3]>",
+    "<a@[1.2.3.4.5]>",
+    "<a@[1.2.3.1234]>",
+    "<a@[]>",
+    "<a@[>",
+    "<a@[1.2.3.4>",
+    "<a@1.2.3.4]>",
+    "<a@[1.2.3.4]x>",
+    "<a@[1.2.3.4].b>",
+    "<a@[IPv6:]>",
+    "<a@[IPv6:1]>",
+    "<a@[IPv6:2001:db8::1::2]>",
+    "<a@[IPv6:g::1]>",
+    "<a@[IPv6:fe80::1%eth0]>",
+    "<a@[2001:db8::1]>",
+    "<a@[x400:abc]>",
+    "\t<a@b>",
+    "<\ta@b>",
+]
+INVISIBLE = {
+    "NUL": "\0",
+    "ESC": "\x1b",
+    "DEL": "\x7f",
+    "CR": "\r",
+    "LF": "\n",
+    "NEL": "\x85",
+    "no-break space": "\xa0",
+    "soft hyphen": "\xad",
+    "zero width space": "\u200b",
+    "line separator": "\u2028",
+    "paragraph separator": "\u2029",
+    "right-to-left override": "\u202e",
+    "byte order mark": "\ufeff",
+}
+PLACES = ["<{}@d>", '<"{}"@d>', "<a{}b@d>", "<a@d{}>", "<a@{}d>", "{}<a@d>", "<a@d{}", '<"\\{}"@d>']
+EITHER: list[AddressSyntax] = ["lenient", "strict"]
+
+
+@pytest.mark.parametrize("syntax", EITHER)
+@pytest.mark.parametrize(("path", "mailbox"), BOTH.items())
+def test_taken_by_both(path: str, mailbox: str, syntax: AddressSyntax) -> None:
+    assert parse_reverse_path(path, syntax) == (mailbox, "")
+    assert parse_forward_path(path, syntax) == (mailbox, "")
+    assert parse_forward_path(f"{path} X=1  Y", syntax) == (mailbox, " X=1  Y")
+
+
+@pytest.mark.parametrize(("path", "mailbox"), LENIENT.items())
+def test_taken_by_lenient_alone(path: str, mailbox: str) -> None:
+    assert parse_reverse_path(path) == (mailbox, "")
+    assert parse_forward_path(path) == (mailbox, "")
+    assert parse_reverse_path(f"{path} X=1  Y") == (mailbox, " X=1  Y")
+    with pytest.raises(ValueError, match=r"."):
+        parse_reverse_path(path, "strict")
+    with pytest.raises(ValueError, match=r"."):
+        parse_forward_path(path, "strict")
+
+
+@pytest.mark.parametrize("syntax", EITHER)
+@pytest.mark.parametrize("path", NEVER)
+def test_never_taken(path: str, syntax: AddressSyntax) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_reverse_path(path, syntax)
+    with pytest.raises(ValueError, match=r"."):
+        parse_forward_path(path, syntax)
+
+
+@pytest.mark.parametrize("syntax", EITHER)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("character", INVISIBLE.values(), ids=INVISIBLE.keys())
+def test_invisible_characters(character: str, place: str, syntax: AddressSyntax) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_forward_path(place.format(character), syntax)
+
+
+@pytest.mark.parametrize("syntax", EITHER)
+def test_null_reverse_path(syntax: AddressSyntax) -> None:
+    assert parse_reverse_path("<>", syntax) == ("", "")
+    assert parse_reverse_path("<> BODY=7BIT", syntax) == ("", " BODY=7BIT")
+    with pytest.raises(ValueError, match="no path"):
+        parse_forward_path("<>", syntax)
+    with pytest.raises(ValueError, match="behind"):
+        parse_reverse_path("<>x", syntax)
+
+
+def test_null_reverse_path_with_spaces() -> None:
+    assert parse_reverse_path(" < >") == ("", "")
+    with pytest.raises(ValueError, match="no path"):
+        parse_reverse_path("< >", "strict")
+
+
+@pytest.mark.parametrize(("path", "null"), [("<>", True), (" < > X", True), ("<a@b>", False)])
+def test_is_null_path(path: str, null: bool) -> None:
+    assert is_null_path(path) is null
+
+
+@pytest.mark.parametrize("syntax", EITHER)
+@pytest.mark.parametrize("name", ["Postmaster", "postmaster", "POSTMASTER"])
+def test_postmaster(name: str, syntax: AddressSyntax) -> None:
+    assert parse_forward_path(f"<{name}> X", syntax) == (name, " X")
+    assert parse_forward_path(f"<{name}@d>", syntax) == (f"{name}@d", "")
+    with pytest.raises(ValueError, match="no path"):
+        parse_reverse_path(f"<{name}>", syntax)
+    with pytest.raises(ValueError, match="behind"):
+        parse_forward_path(f"<{name}>x", syntax)
+
+
+@pytest.mark.parametrize("path", ["Postmaster", " < Postmaster >"])
+def test_postmaster_without_brackets(path: str) -> None:
+    assert parse_forward_path(path) == ("Postmaster", "")
+    with pytest.raises(ValueError, match="no path"):
+        parse_forward_path(path, "strict")
+
+
+@pytest.mark.parametrize("path", ["Postmasters", "Postmaster>", "<Postmaster"])
+def test_nearly_postmaster(path: str) -> None:
+    with pytest.raises(ValueError, match="no path"):
+        parse_forward_path(path)
+
+
+@pytest.mark.parametrize("syntax", EITHER)
+@pytest.mark.parametrize("letter", ["x", "ü", "孫"])
+def test_length_of_a_path(letter: str, syntax: AddressSyntax) -> None:
+    longest = f"<a@{letter * 252}>"
+    assert parse_forward_path(longest, syntax) == (longest[1:-1], "")
+    with pytest.raises(ValueError, match="too long"):
+        parse_forward_path(f"<a@{letter * 253}>", syntax)
+
+
+def test_lenient_takes_whatever_strict_takes() -> None:
+    for path in BOTH:
+        assert parse_reverse_path(path) == parse_reverse_path(path, "strict")
+
+
+PIECES = [
+    "<",
+    ">",
+    "@",
+    ".",
+    "..",
+    '"',
+    "\\",
+    " ",
+    ",",
+    ":",
+    "a",
+    "-",
+    "[",
+    "]",
+    "1.2.3.4",
+    "IPv6:",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.characters(codec="utf-8")).map("".join))
+def test_any_text_is_a_path_or_a_value_error(text: str) -> None:
+    for parse in (parse_reverse_path, parse_forward_path):
+        outcomes = {}
+        for syntax in EITHER:
+            try:
+                outcomes[syntax] = parse(text, syntax)
+            except ValueError:
+                continue
+            mailbox, rest = outcomes[syntax]
+            assert text.endswith(rest)
+            assert mailbox in text
+        if "strict" in outcomes:
+            assert outcomes["lenient"] == outcomes["strict"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<" + "a." * 100_000,
+        "<" + '"' + '\\"' * 100_000,
+        "<" + "@a," * 100_000,
+        "<a@" + "b-" * 100_000,
+        "<a@" + "b." * 100_000,
+        " " * 200_000,
+        "<" + " " * 200_000,
+        '"".' * 70_000,
+    ],
+    ids=lambda text: text[:6],
+)
+def test_time_is_linear(text: str) -> None:
+    start = time.process_time()
+    with pytest.raises(ValueError, match=r"."):
+        parse_forward_path(text)
+    assert time.process_time() - start < 2  # a quadratic one would take minutes
