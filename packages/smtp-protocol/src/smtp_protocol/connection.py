@@ -91,6 +91,11 @@ class ServerConnection:
         return self._session.extended
 
     @property
+    def reply_owed(self) -> bool:
+        """Whether `send` is due before there is another event."""
+        return self._owed is not None
+
+    @property
     def buffered(self) -> int:
         """How many octets were received and not used yet. Stop reading when they grow."""
         return len(self._buffer)
@@ -140,16 +145,14 @@ class ServerConnection:
             The octets to put on the wire.
 
         Raises:
-            RuntimeError: No reply is owed, or DATA was answered with a success that is not 354.
+            RuntimeError: No reply is owed.
         """
         event, request = self._owed, self._request
         if event is None and reply.code != 421:
             raise RuntimeError(f"no reply is owed, so {reply} cannot be sent")
-        if request is Data and reply.positive and reply.code != 354:
-            raise RuntimeError(f"DATA is accepted with 354, not with {reply}")
         self._owed = None
         self._session.replied(event, request, reply)
-        if request is Data and reply.positive:
+        if request is Data and self._session.current is State.DATA:
             self._body = DataReceiver()
             self._policy = BodyPolicy(self._config)
         enhanced = "ENHANCEDSTATUSCODES" in self._config.extensions

@@ -155,6 +155,8 @@ class SessionState:
             row = REFUSED_TRANSITIONS.get(self.current, {})
             self.current = row.get(request, self.current)
             return
+        if request is Data and reply.code != 354:
+            return  # RFC 5321 §4.1.1.4: nothing else makes the client send the message
         self.current = TRANSITIONS[self.current][request]
         if request is Ehlo or request is Helo:
             self.extended = request is Ehlo

@@ -1,0 +1,3 @@
+"""Version: of this wheel, and the one place where it stands."""
+
+__version__ = "1.0.0.dev0"

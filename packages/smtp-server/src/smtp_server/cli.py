@@ -1,0 +1,242 @@
+"""Command line: options in, a running server out; whatever is wrong is said in one line."""
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from ipaddress import IPv6Address
+from typing import NoReturn
+
+from smtp_protocol import AnyHandler
+from smtp_server.listeners import bind_tcp, format_address
+from smtp_server.service import GRACE, Service, serve
+from smtp_server.version import __version__
+
+__all__ = ["main", "parseargs"]
+
+DEFAULT_HOST = "localhost"
+DEFAULT_PORT = 8025
+DEFAULT_SIZE = 33554432
+DEFAULT_HANDLER = "debugging"
+_GROUP = "smtp_server.handlers"
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong; the usage is what ``--help`` is for."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _make_parser() -> ArgumentParser:
+    parser = _Parser(
+        prog="smtp-server",
+        description="Receive mail over SMTP and hand it to a handler, which by default prints it.",
+    )
+    add = parser.add_argument
+    add("-v", "--version", action="version", version=f"smtp-server {__version__}")
+    add(
+        "-n",
+        "--nosetuid",
+        action="store_true",
+        help="stay the user who started the program. Without this option it binds its ports and "
+        "then becomes the user 'nobody', which only root can do",
+    )
+    add(
+        "-c",
+        "--class",
+        dest="handler",
+        metavar="CLASSPATH",
+        default=DEFAULT_HANDLER,
+        help="the handler: the name of an installed one (%(default)s is the default, "
+        f"there are: {', '.join(sorted(entry_points(group=_GROUP).names))}), or the dotted "
+        "path of a class",
+    )
+    add(
+        "-s",
+        "--size",
+        metavar="SIZE",
+        type=int,
+        default=DEFAULT_SIZE,
+        help="the largest message in octets, told to clients by the SIZE extension (RFC 1870); "
+        "0 for no limit (default: %(default)s)",
+    )
+    add(
+        "-u",
+        "--smtputf8",
+        action="store_true",
+        help="offer SMTPUTF8 (RFC 6531): addresses and headers in UTF-8",
+    )
+    add(
+        "-d",
+        "--debug",
+        action="count",
+        default=0,
+        help="log more: once what happens, twice each command too, three times asyncio as well",
+    )
+    add(
+        "-l",
+        "--listen",
+        metavar="HOST:PORT",
+        nargs="?",
+        action="append",
+        const="",
+        type=_parse_address,
+        help="where to listen, as HOST:PORT, HOST, :PORT or [IPV6]:PORT "
+        f"(default: {DEFAULT_HOST}:{DEFAULT_PORT}); may be given several times",
+    )
+    add("arguments", metavar="ARGUMENT", nargs="*", help="arguments for the handler")
+    return parser
+
+
+def _parse_address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host, port = text, ""
+    elif text.endswith("]") or _is_ipv6(text):
+        host, port = text, ""  # all of it is an IPv6 address
+    host = host.removeprefix("[").removesuffix("]")
+    if port and not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError(text)
+    return host or DEFAULT_HOST, int(port) if port else DEFAULT_PORT
+
+
+_parse_address.__name__ = "address"  # argparse says "invalid address value: ..."
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def parseargs(args: Sequence[str] | None = None) -> tuple[ArgumentParser, Namespace]:
+    """Read the command line.
+
+    Args:
+        args: The arguments; those of the process by default.
+
+    Returns:
+        The parser, and what was given: ``nosetuid``, ``handler_class``, ``arguments``, ``size``,
+        ``smtputf8``, ``debug``, and ``listen``, a list of hosts and ports.
+
+    Raises:
+        SystemExit: An argument is wrong (2), or help or version was asked for (0).
+    """
+    parser = _make_parser()
+    namespace = parser.parse_args(args)
+    if namespace.size < 0:
+        parser.error(f"the size is a number of octets, not {namespace.size}")
+    namespace.handler_class = _find_handler(parser, namespace.handler)
+    if not hasattr(namespace.handler_class, "from_cli") and namespace.arguments:
+        parser.error(f"the handler {namespace.handler} takes no arguments")
+    namespace.listen = namespace.listen or [(DEFAULT_HOST, DEFAULT_PORT)]
+    return parser, namespace
+
+
+def _find_handler(parser: ArgumentParser, name: str) -> type:
+    found = entry_points(group=_GROUP, name=name)
+    try:
+        if found:
+            handler = next(iter(found)).load()
+        else:
+            module, dot, attribute = name.rpartition(".")
+            if not dot:
+                known = ", ".join(sorted(entry_points(group=_GROUP).names))
+                parser.error(f"no handler {name!r}: give one of {known}, or a class's dotted path")
+            sys.path.insert(0, os.getcwd())  # the user's own module, beside which they are
+            handler = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever the user's module does when it is imported
+        parser.error(f"cannot load the handler {name}: {error!r}")
+    if not isinstance(handler, type):
+        parser.error(f"the handler {name} is not a class")
+    return handler
+
+
+def _make_handler(parser: ArgumentParser, namespace: Namespace) -> AnyHandler:
+    handler_class = namespace.handler_class
+    try:
+        handler: AnyHandler
+        if hasattr(handler_class, "from_cli"):
+            handler = handler_class.from_cli(parser, *namespace.arguments)
+        else:
+            handler = handler_class()
+    except (TypeError, ValueError, OSError) as error:
+        parser.error(f"cannot make the handler {namespace.handler}: {error}")
+    return handler
+
+
+def _become_nobody(parser: ArgumentParser) -> None:
+    try:
+        import pwd  # noqa: PLC0415 not on every system
+
+        nobody = pwd.getpwnam("nobody")
+        os.setgroups([])
+        os.setgid(nobody.pw_gid)
+        os.setuid(nobody.pw_uid)
+    except (ImportError, KeyError, PermissionError):
+        parser.exit(
+            1, f"{parser.prog}: cannot become the user 'nobody'; use -n to stay who you are\n"
+        )
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the server until a signal ends it.
+
+    Args:
+        args: The arguments; those of the process by default.
+
+    Raises:
+        SystemExit: With 1 or 2, after one line on stderr, when it cannot run.
+    """
+    parser, namespace = parseargs(args)
+    logging.basicConfig(
+        level=_LEVELS[min(namespace.debug, len(_LEVELS) - 1)],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    sockets: list[socket.socket] = []
+    try:
+        for host, port in namespace.listen:
+            sockets += bind_tcp(host, port)
+        if not namespace.nosetuid:
+            _become_nobody(parser)
+        service = serve(
+            _make_handler(parser, namespace),
+            sockets=sockets,
+            data_size_limit=namespace.size,
+            enable_SMTPUTF8=namespace.smtputf8,
+        )
+    except (OSError, TypeError, ValueError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    finally:
+        # After a failure nobody else will; the service has its own otherwise.
+        if "service" not in locals():
+            for sock in sockets:
+                sock.close()
+    asyncio.run(_run(service), debug=namespace.debug > len(_LEVELS) - 1)
+
+
+async def _run(service: Service) -> None:
+    loop = asyncio.get_running_loop()
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    await service.start()
+    addresses = ", ".join(map(format_address, service.addresses))
+    print(f"smtp-server {__version__} listens on {addresses}", file=sys.stderr, flush=True)
+    await signals.get()
+    closing = asyncio.create_task(service.close(GRACE))
+    second = asyncio.create_task(signals.get())
+    await asyncio.wait({closing, second}, return_when=asyncio.FIRST_COMPLETED)
+    if second.done():
+        await service.close(grace=0)
+    await closing
+    second.cancel()

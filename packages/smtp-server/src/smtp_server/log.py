@@ -1,0 +1,33 @@
+"""Log: records that carry the session's id; commands at DEBUG, failures of hooks at ERROR."""
+
+import logging
+
+from smtp_protocol import Session
+
+__all__: list[str] = []
+
+logger = logging.getLogger("smtp_server")
+
+
+def log(
+    level: int, session: Session, message: str, *args: object, error: BaseException | None = None
+) -> None:
+    """Write one record.
+
+    Args:
+        level: A level of `logging`.
+        session: Whose id and peer the record carries, in its text and as ``session`` and
+            ``peer``.
+        message: The text, with a place for each of ``args``. What a peer sent goes in with
+            ``%r`` alone, which escapes it.
+        error: An exception whose traceback is shown.
+    """
+    if logger.isEnabledFor(level):
+        logger.log(
+            level,
+            "[%s] " + message,
+            session.id,
+            *args,
+            exc_info=error,
+            extra={"session": session.id, "peer": session.peer_host},
+        )

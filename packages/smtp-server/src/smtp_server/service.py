@@ -1,0 +1,191 @@
+"""Service: listeners that share one factory of connections, and an end that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self, Unpack
+
+from smtp_protocol import AnyHandler
+from smtp_server.limits import Connections
+from smtp_server.listeners import bind_tcp, bind_unix
+from smtp_server.settings import SharedKeywords
+from smtp_server.smtp import SMTP
+
+__all__ = ["Service", "serve"]
+
+#: Seconds that a transaction has to finish when the service closes.
+GRACE = 5.0
+
+
+class Service:
+    """A running SMTP server, or one about to run: start it, or use it as an async context manager.
+
+    Args:
+        factory: Makes the protocol of a new connection.
+        sockets: Bound sockets to listen on. They are closed with the service.
+        ssl_context: With one, TLS begins with the connection (RFC 8314 §3).
+    """
+
+    def __init__(
+        self,
+        factory: Callable[[], SMTP],
+        sockets: Iterable[socket.socket] = (),
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._factory = factory
+        self._ssl_context = ssl_context
+        self._binders: list[Callable[[], list[socket.socket]]] = []
+        given = list(sockets)
+        if given:
+            self._binders.append(lambda: given)
+        self._connections = Connections()
+        self._servers: list[asyncio.Server] = []
+        self._unix_paths: list[tuple[str, int]] = []
+
+    def listen(self, host: str | None, port: int) -> None:
+        """Listen on a TCP port too, from the next `start` on."""
+        self._binders.append(lambda: bind_tcp(host, port))
+
+    def listen_unix(self, path: str | os.PathLike[str]) -> None:
+        """Listen on a Unix socket too, from the next `start` on."""
+        self._binders.append(lambda: [bind_unix(path)])
+
+    @property
+    def servers(self) -> list[asyncio.Server]:
+        """The listening servers of asyncio, one for each socket."""
+        return list(self._servers)
+
+    @property
+    def addresses(self) -> list[tuple[str, int] | str]:
+        """Where it listens: host and port, or the path of a Unix socket."""
+        names = [sock.getsockname() for server in self._servers for sock in server.sockets]
+        return [name[:2] if isinstance(name, tuple) else name for name in names]
+
+    async def start(self) -> Self:
+        """Bind what is not bound yet, and listen.
+
+        Raises:
+            OSError: An address is not to be had; the text says which and why.
+            RuntimeError: It is running.
+        """
+        if self._servers:
+            raise RuntimeError("the service is running already")
+        loop = asyncio.get_running_loop()
+        sockets: list[socket.socket] = []
+        try:
+            for bind in self._binders:
+                # In a thread, for a host's name may have to be looked up.
+                sockets += await asyncio.to_thread(bind)
+            for sock in sockets:
+                self._servers.append(
+                    await loop.create_server(self._connect, sock=sock, ssl=self._ssl_context)
+                    if sock.family != socket.AF_UNIX
+                    else await loop.create_unix_server(
+                        self._connect, sock=sock, ssl=self._ssl_context
+                    )
+                )
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            self._servers.clear()
+            raise
+        self._unix_paths = [
+            (path, os.stat(path).st_ino) for path in self.addresses if isinstance(path, str)
+        ]
+        return self
+
+    def _connect(self) -> SMTP:
+        smtp = self._factory()
+        smtp.connections = self._connections
+        return smtp
+
+    async def serve_forever(self) -> None:
+        """Wait until the task is cancelled or `close` is called."""
+        while self._servers:
+            await asyncio.gather(*(server.wait_closed() for server in self._servers))
+
+    async def close(self, grace: float = GRACE) -> None:
+        """Stop listening and end the sessions.
+
+        Those without a transaction get 421 at once; the others when theirs is finished, or
+        after ``grace`` seconds. What was answered 250 has been handled; what was not has had no
+        positive answer.
+
+        Args:
+            grace: Seconds.
+        """
+        self.stop_listening()
+        for smtp in self._connections:
+            smtp.shut_down()
+        try:
+            async with asyncio.timeout(grace):
+                await self._connections.wait_empty()
+        except TimeoutError:
+            for smtp in self._connections:
+                smtp.abort()
+            await self._connections.wait_empty()
+
+    def stop_listening(self) -> None:
+        """Take no new connections."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for path, inode in self._unix_paths:
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+        self._unix_paths.clear()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def serve(
+    handler: AnyHandler,
+    hostname: str | None = "localhost",
+    port: int = 8025,
+    *,
+    unix_socket: str | os.PathLike[str] | None = None,
+    sockets: Iterable[socket.socket] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+    **keywords: Unpack[SharedKeywords],
+) -> Service:
+    """Make a service in the running event loop: ``async with serve(handler) as service: ...``.
+
+    Args:
+        handler: The object with the hooks.
+        hostname: The host to listen on; ``None`` for every address of the machine.
+        port: The port; 0 takes a free one, which ``service.addresses`` then has.
+        unix_socket: The path of a Unix socket to listen on instead.
+        sockets: Bound sockets to listen on instead.
+        ssl_context: With one, TLS begins with the connection.
+        server_hostname: What the server calls itself (`SMTP`'s ``hostname``).
+        **keywords: Those of `SMTP`.
+
+    Raises:
+        TypeError: The handler has a wrong hook, or a keyword is unknown.
+        ValueError: A keyword's value cannot be meant.
+    """
+    setup = SMTP(handler, hostname=server_hostname, **keywords).setup
+    service = Service(lambda: SMTP(handler, setup=setup), sockets or (), ssl_context=ssl_context)
+    if unix_socket is not None:
+        service.listen_unix(unix_socket)
+    elif sockets is None:
+        service.listen(hostname, port)
+    return service

@@ -1,0 +1,41 @@
+"""Verbs: the commands that a subclass of `SMTP` adds, as methods named ``smtp_VERB``."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TypeVar
+
+__all__ = ["syntax"]
+
+_PREFIX = "smtp_"
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
+
+
+def syntax(text: str) -> Callable[[FunctionT], FunctionT]:
+    """Tell the form of a command, for HELP to show.
+
+    Args:
+        text: Such as ``"PING [text]"``.
+    """
+
+    def decorate(function: FunctionT) -> FunctionT:
+        function.__dict__["smtp_syntax"] = text
+        return function
+
+    return decorate
+
+
+@lru_cache(maxsize=64)
+def own_verbs(smtp_class: type) -> Mapping[str, str]:
+    """The verbs that a class adds, each with its form; ``__`` in a method's name is ``-``."""
+    verbs = {}
+    for name in dir(smtp_class):
+        verb = name.removeprefix(_PREFIX).replace("__", "-")
+        if name.startswith(_PREFIX) and verb == verb.upper():
+            verbs[verb] = getattr(getattr(smtp_class, name), "smtp_syntax", verb)
+    return verbs
+
+
+def method_name(verb: str) -> str:
+    """The name of the method that answers ``verb``."""
+    return _PREFIX + verb.replace("-", "__")
