@@ -1,0 +1,192 @@
+"""The engine as a server without I/O: `ServerConnection`, the default hooks, and a short loop."""
+
+from collections.abc import Coroutine, Mapping
+from typing import Any, Literal, TypeVar
+
+from smtp_protocol import (
+    NEED_DATA,
+    Answer,
+    BodyChunk,
+    BodyEnd,
+    Command,
+    Connected,
+    ConnectionClosed,
+    Data,
+    Ehlo,
+    Envelope,
+    Expn,
+    Handler,
+    Helo,
+    Help,
+    Mail,
+    Noop,
+    ProtocolConfig,
+    Quit,
+    Rcpt,
+    Refused,
+    Reply,
+    Rset,
+    ServerConnection,
+    Session,
+    Unknown,
+    Vrfy,
+    replies,
+)
+from smtp_protocol.auth import Missing
+from smtp_protocol.events import PAUSED
+from smtp_protocol.extensions import ehlo_keywords
+from smtp_protocol.parser import SYNTAX
+
+ResultT = TypeVar("ResultT")
+
+
+class Defaults(Handler):
+    """A handler without a hook of its own."""
+
+
+def finish(hook: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """Run a coroutine that waits for nothing."""
+    try:
+        hook.send(None)
+    except StopIteration as stop:
+        result: ResultT = stop.value
+        return result
+    hook.close()
+    raise AssertionError("the hook waits for something")
+
+
+class EngineServer:
+    """A `Server` for the hooks, and the loop event → hook → reply around a `ServerConnection`.
+
+    Attributes:
+        wire: What was sent.
+        requests: How many events asked for a reply.
+        answered: How many replies were sent.
+        delivered: The contents of the accepted messages.
+        closed: Whether the session is over.
+    """
+
+    def __init__(
+        self,
+        config: ProtocolConfig,
+        hostname: str = "mx.example",
+        ident: str = "ESMTP",
+        handler: Handler | None = None,
+    ) -> None:
+        self.config = config
+        self.hostname = hostname
+        self.ident = ident
+        self.session = Session()
+        self.envelope = Envelope()
+        self.hooks = handler or Defaults()
+        self.connection = ServerConnection(config)
+        self.wire = bytearray()
+        self.requests = 0
+        self.answered = 0
+        self.delivered: list[bytes] = []
+        self.closed = False
+        self._content = bytearray()
+        self._run()
+
+    @property
+    def data_size_limit(self) -> int | None:
+        return self.config.data_size_limit
+
+    @property
+    def enable_SMTPUTF8(self) -> bool:
+        return "SMTPUTF8" in self.config.extensions
+
+    @property
+    def syntaxes(self) -> Mapping[str, str]:
+        return SYNTAX
+
+    async def push(self, answer: Answer) -> None:
+        raise NotImplementedError
+
+    async def challenge_auth(
+        self, challenge: str | bytes, *, encode_to_b64: bool = True
+    ) -> bytes | Literal[Missing.MISSING]:
+        raise NotImplementedError
+
+    def receive(self, segment: bytes) -> None:
+        """Take one segment from the client."""
+        self.connection.receive_data(segment)
+        self._run()
+
+    def receive_eof(self) -> None:
+        """Take the end of what the client sends."""
+        self.connection.receive_eof()
+        self._run()
+
+    def _run(self) -> None:
+        while not isinstance(event := self.connection.next_event(), ConnectionClosed):
+            if event is NEED_DATA:
+                return
+            assert event is not PAUSED, "each reply is sent at once"
+            if isinstance(event, BodyChunk):
+                assert event.data, "no empty chunks"
+                self._content += event.data
+                continue
+            self.requests += 1
+            assert self.connection.next_event() is PAUSED
+            reply = self._answer(event)
+            self.wire += self.connection.send(reply)
+            self.answered += 1
+            self._replied(event, reply)
+        self.closed = True
+
+    def _answer(self, event: Command | Connected | BodyEnd | Refused) -> Reply:
+        hooks, context = self.hooks, (self, self.session, self.envelope)
+        answer: Answer
+        match event:
+            case Refused(reply):
+                answer = reply
+            case Connected():
+                answer = finish(hooks.handle_CONNECT(*context))
+            case Helo(hostname):
+                answer = finish(hooks.handle_HELO(*context, hostname))
+            case Ehlo(hostname):
+                answer = self._ehlo(hostname)
+            case Mail(address, mail_options):
+                answer = finish(hooks.handle_MAIL(*context, address, mail_options))
+            case Rcpt(address, rcpt_options):
+                answer = finish(hooks.handle_RCPT(*context, address, rcpt_options))
+            case Data():
+                answer = replies.START_MAIL_INPUT
+            case BodyEnd():
+                answer = self._data()
+            case Rset():
+                answer = finish(hooks.handle_RSET(*context))
+            case Noop(arg):
+                answer = finish(hooks.handle_NOOP(*context, arg))
+            case Quit():
+                answer = finish(hooks.handle_QUIT(*context))
+            case Vrfy(address):
+                answer = finish(hooks.handle_VRFY(*context, address))
+            case Expn(address):
+                answer = finish(hooks.handle_EXPN(*context, address))
+            case Help(topic):
+                answer = finish(hooks.handle_HELP(*context, topic))
+            case Unknown():
+                answer = replies.UNKNOWN_COMMAND
+        return answer if isinstance(answer, Reply) else Reply.parse(answer)
+
+    def _ehlo(self, hostname: str) -> Answer:
+        first, *middle, last = [self.hostname, *ehlo_keywords(self.config)]
+        lines = [*(f"250-{line}" for line in (first, *middle)), f"250 {last}"]
+        answer = finish(self.hooks.handle_EHLO(self, self.session, self.envelope, hostname, lines))
+        return "\r\n".join(answer) if isinstance(answer, list) else answer
+
+    def _data(self) -> Answer:
+        self.envelope.content = bytes(self._content)
+        answer = finish(self.hooks.handle_DATA(self, self.session, self.envelope))
+        assert isinstance(answer, str | Reply)
+        return answer
+
+    def _replied(self, event: Command | Connected | BodyEnd | Refused, reply: Reply) -> None:
+        if isinstance(event, BodyEnd) and reply.positive:
+            self.delivered.append(self.envelope.content)
+        if isinstance(event, Ehlo | Helo | Rset | BodyEnd):
+            self.envelope = Envelope()
+        if isinstance(event, Data):
+            self._content.clear()
