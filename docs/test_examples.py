@@ -1,0 +1,132 @@
+"""Each program in docs/examples, run as its reader would run it, with smtplib as its client."""
+
+import os
+import re
+import smtplib
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+
+import pytest
+
+EXAMPLES = Path(__file__).parent / "examples"
+MAIL = "Subject: Hello\r\n\r\nHi Bart!\r\n..two dots\r\n"
+
+
+@contextmanager
+def running(name: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The example's process, and the port that it printed."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+    deadline = Timer(30, process.kill)  # then whatever is being waited for ends with an error
+    deadline.start()
+    with process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            match = re.fullmatch(r"Listening on port (\d+)\n", line)
+            assert match, line or process.communicate()[1]
+            yield process, int(match[1])
+        finally:
+            deadline.cancel()
+            process.kill()
+
+
+@contextmanager
+def client(port: int) -> Iterator[smtplib.SMTP]:
+    with smtplib.SMTP("localhost", port, timeout=10) as smtp:
+        yield smtp
+
+
+def lines_until(process: subprocess.Popen[str], last: str) -> list[str]:
+    """What the process prints, up to the line ``last``."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line.rstrip("\n"))
+        if lines[-1] == last:
+            return lines
+    raise AssertionError(f"ended after {lines}")
+
+
+def press_enter(process: subprocess.Popen[str]) -> None:
+    """End the example as its user would, and see that it ends well."""
+    output, errors = process.communicate("\n")
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_every_example_has_a_test() -> None:
+    tested = set(re.findall(r'running\("(\w+\.py)"\)', Path(__file__).read_text("utf-8")))
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+
+
+def test_blocking_server() -> None:
+    with running("blocking_server.py") as (process, port):
+        for _ in range(2):  # one client after the other
+            with client(port) as smtp:
+                smtp.sendmail("anne@example.com", ["bart@example.com", "c@example.com"], MAIL)
+                assert smtp.esmtp_features["size"] == "33554432"
+                # The transaction is over, and what is out of order is refused.
+                assert smtp.docmd("DATA")[0] == 503
+                assert smtp.docmd("NONSENSE")[0] == 502
+            assert lines_until(process, "")[0] == "Subject: Hello"
+            assert lines_until(process, "") == ["Hi Bart!", "..two dots", ""]
+
+
+def test_blocking_server_outlives_a_client_that_is_gone() -> None:
+    with running("blocking_server.py") as (_, port):
+        client_ = smtplib.SMTP("localhost", port, timeout=10)
+        client_.close()
+        with client(port) as smtp:
+            assert smtp.noop()[0] == 250
+
+
+def test_print_mail() -> None:
+    with running("print_mail.py") as (process, port):
+        with client(port) as smtp:
+            smtp.sendmail("anne@example.com", ["bart@example.com"], MAIL)
+            with pytest.raises(smtplib.SMTPRecipientsRefused) as caught:
+                smtp.sendmail("anne@example.com", ["c@example.net"], MAIL)
+        assert caught.value.recipients == {
+            "c@example.net": (550, b"not relaying to that domain"),
+        }
+        assert lines_until(process, "End of message") == [
+            "Message from anne@example.com",
+            "Message for ['bart@example.com']",
+            "Message data:",
+            "",
+            *MAIL.split("\r\n"),
+            "End of message",
+        ]
+        press_enter(process)
+
+
+def test_custom_verb() -> None:
+    with running("custom_verb.py") as (process, port):
+        with client(port) as smtp:
+            assert smtp.docmd("PING") == (250, b"PONG")
+            assert smtp.docmd("ping", "me") == (250, b"PONG me")
+            assert smtp.docmd("WHOAMI")[1].startswith(b"nobody at ")
+            smtp.ehlo("me.example")
+            assert smtp.docmd("WHOAMI")[1].startswith(b"me.example at ")
+            assert smtp.docmd("HELP", "ping") == (214, b"Syntax: PING [text]")
+            assert smtp.docmd("PONG")[0] == 500
+        press_enter(process)
+
+
+def test_inside_asyncio() -> None:
+    with running("inside_asyncio.py") as (process, port):
+        with client(port) as smtp:
+            smtp.sendmail("anne@example.com", ["bart@example.com"], MAIL)
+        expected = "anne@example.com writes about Hello"
+        assert lines_until(process, expected) == [expected]
