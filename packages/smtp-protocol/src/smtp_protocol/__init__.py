@@ -35,6 +35,7 @@ from smtp_protocol.events import (
 from smtp_protocol.handler import (
     Answer,
     AnyHandler,
+    BodyAborted,
     Handler,
     HandlesAUTH,
     HandlesCONNECT,
@@ -73,6 +74,7 @@ __all__ = [
     "AnyHandler",
     "AuthResult",
     "BareNewline",
+    "BodyAborted",
     "BodyChunk",
     "BodyEnd",
     "Command",

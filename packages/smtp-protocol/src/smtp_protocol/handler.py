@@ -18,6 +18,7 @@ from smtp_protocol.session import Envelope, Session
 __all__ = [
     "Answer",
     "AnyHandler",
+    "BodyAborted",
     "Handler",
     "HandlesAUTH",
     "HandlesCONNECT",
@@ -290,8 +291,20 @@ class HandlesDATA(Protocol):
     ) -> Answer | Sequence[Answer]: ...
 
 
+class BodyAborted(Exception):
+    """Raised by the ``chunks`` of ``handle_STREAM``: the message will not be complete.
+
+    The connection was lost, or the server had to refuse the message. What the hook returns is
+    not sent.
+    """
+
+
 class HandlesSTREAM(Protocol):
-    """An object with ``handle_STREAM``, which takes the place of `handle_DATA`."""
+    """An object with ``handle_STREAM``, which takes the place of `handle_DATA`.
+
+    ``chunks`` gives the message as it comes; while it is not read, the client is not either. A
+    hook may return before the end: the rest is then dropped, and the answer sent behind it.
+    """
 
     async def handle_STREAM(
         self,

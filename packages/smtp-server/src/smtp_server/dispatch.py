@@ -67,7 +67,7 @@ async def _call(event: Command | Connected | BodyEnd, smtp: SMTP) -> Reply | Non
         case Data():
             return replies.START_MAIL_INPUT
         case BodyEnd():
-            return worst_reply(await hooks.handle_DATA(smtp, session, envelope))
+            return worst_reply(await smtp.body_result())
         case Connected():
             return reply_from(await hooks.handle_CONNECT(smtp, session, envelope))
         case Ehlo(hostname):
@@ -119,7 +119,7 @@ def ehlo_reply(result: list[str] | Answer) -> Reply:
     return Reply(lines[0].code, tuple(str(line)[4:] for line in lines))
 
 
-def worst_reply(result: Answer | Sequence[Answer]) -> Reply:
+def worst_reply(result: object) -> Reply:
     """Make one reply of those for each recipient: the worst, for the client has but one."""
     if isinstance(result, str | Reply):
         return reply_from(result)

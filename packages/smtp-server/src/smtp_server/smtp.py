@@ -4,7 +4,6 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from io import BytesIO
 from typing import Literal, TypeVar, Unpack, cast
 
 from smtp_protocol import (
@@ -36,6 +35,7 @@ from smtp_protocol import (
 from smtp_protocol.auth import MISSING, Missing
 from smtp_protocol.events import Signal
 from smtp_protocol.parser import SYNTAX
+from smtp_server.bodies import MemoryBody, StreamedBody
 from smtp_server.dispatch import answer, reply_from
 from smtp_server.limits import Budget, Connections
 from smtp_server.log import log
@@ -88,7 +88,7 @@ class SMTP(asyncio.Protocol):
         self.connections: Connections | None = None
         self._connection = ServerConnection(setup.config)
         self._budget = Budget(setup.settings)
-        self._body = BytesIO()
+        self._body: MemoryBody | StreamedBody = MemoryBody()
         self._output: list[bytes] = []
         self._event: Event = Connected()
         self._task: asyncio.Task[None] | None = None
@@ -173,6 +173,12 @@ class SMTP(asyncio.Protocol):
         method = getattr(self, method_name(verb))
         return await method(arg)
 
+    async def body_result(self) -> object:
+        """Have the message handled that is complete now."""
+        if isinstance(self._body, StreamedBody):
+            return await self._body.result()
+        return await self.hooks.handle_DATA(self, self.session, self.envelope)
+
     def log_failure(self, event: Event, error: Exception) -> None:
         """Log that a hook failed on ``event``."""
         kind = type(event).__name__
@@ -224,6 +230,7 @@ class SMTP(asyncio.Protocol):
         """Forget the session, after the hook that may still be at work."""
         log(logging.DEBUG, self.session, "Connection closed (%r)", error)
         self._connection.close()
+        self._body.abort()
         if self._timer is not None:
             self._timer.cancel()
         self._lost = True
@@ -262,8 +269,7 @@ class SMTP(asyncio.Protocol):
             self._reply(event, reply)
             return
         if isinstance(event, BodyEnd):
-            self.envelope.content = self._body.getvalue()
-            self._body = BytesIO()
+            self.envelope.content = self._body.content()
         coroutine = answer(event, self)
         if type(event) in self.setup.quick:
             self._conclude(event, _run(coroutine))
@@ -276,7 +282,7 @@ class SMTP(asyncio.Protocol):
     def _reply_without_hook(self, event: Command | Connected | BodyEnd) -> Reply | None:
         settings = self.setup.settings
         if isinstance(event, BodyEnd):
-            return self._decode() if settings.decode_data else None
+            return self._decode() if settings.decode_data and self.hooks.stream is None else None
         if isinstance(event, Connected):
             return None
         if settings.command_call_limit is not None:
@@ -292,7 +298,7 @@ class SMTP(asyncio.Protocol):
         return None
 
     def _decode(self) -> Reply | None:
-        content, body = self._body.getvalue(), self.envelope.mail_options.body
+        content, body = self._body.content(), self.envelope.mail_options.body
         if self.setup.settings.enable_SMTPUTF8 or body == "8BITMIME":
             self.envelope.text = content.decode("utf-8", "surrogateescape")
         elif content.isascii():
@@ -324,7 +330,9 @@ class SMTP(asyncio.Protocol):
         self._output.append(self._connection.send(reply))
         log(logging.DEBUG, self.session, "%r: %s", event, reply)
         self._record(event, reply)
-        if before in _TRANSACTION and self._connection.state not in _TRANSACTION:
+        if self._connection.state is State.DATA:
+            self._expect_body()
+        elif before in _TRANSACTION and self._connection.state not in _TRANSACTION:
             self._forget_transaction()
         if isinstance(event, Refused) or reply is replies.UNKNOWN_COMMAND:
             closing = self._budget.error()
@@ -354,9 +362,19 @@ class SMTP(asyncio.Protocol):
                 for accepted in envelope.rcpt_tos[known:]:
                     envelope.recipients.append(Recipient(accepted, options))
 
+    def _expect_body(self) -> None:
+        hooks, envelope = self.hooks, self.envelope
+        if hooks.stream is None:
+            self._body = MemoryBody()
+            return
+        self._body = StreamedBody(self._regulate_reading)
+        hook = hooks.stream.handle_STREAM(self, self.session, envelope, self._body)
+        self._body.run(hook, self._loop)
+
     def _forget_transaction(self) -> None:
         self.envelope = Envelope()
-        self._body = BytesIO()
+        self._body.abort()
+        self._body = MemoryBody()
 
     # The connection's life.
 
@@ -421,7 +439,7 @@ class SMTP(asyncio.Protocol):
     def _check_time(self) -> None:
         timeout = self.setup.settings.timeout or 0.0
         left = timeout - (self._loop.time() - self._last_sign)
-        if self._task is not None:
+        if self._task is not None or not self._reading:
             left = timeout  # a hook is at work: it is not the client that is idle
         if left <= 0:
             log(logging.INFO, self.session, "Idle for %g seconds", timeout)
@@ -430,7 +448,7 @@ class SMTP(asyncio.Protocol):
         self._timer = self._loop.call_later(left, self._check_time)
 
     def _regulate_reading(self) -> None:
-        wanted = self._connection.buffered <= _MAX_WAITING
+        wanted = self._connection.buffered <= _MAX_WAITING and not self._body.full
         if wanted != self._reading and not self._transport.is_closing():
             self._reading = wanted
             if wanted:

@@ -1,0 +1,117 @@
+"""Bodies: where the octets of a message go until a hook has them: into memory, or past it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from io import BytesIO
+from typing import Self
+
+from smtp_protocol import BodyAborted
+
+__all__: list[str] = []
+
+# Octets that a stream holds before the socket is left unread.
+_MAX_STREAMED = 64 * 1024
+
+
+class MemoryBody:
+    """Gathers a message, for ``handle_DATA``."""
+
+    __slots__ = ("_content", "write")
+
+    full = False
+
+    def __init__(self) -> None:
+        # Its getvalue() hands out the very octets that it gathered: a message is in memory once.
+        self._content = BytesIO()
+        self.write = self._content.write
+
+    def content(self) -> bytes:
+        """The whole message."""
+        return self._content.getvalue()
+
+    def abort(self) -> None:
+        """The message will not be complete."""
+
+
+class StreamedBody:
+    """Hands a message on as it comes, to a ``handle_STREAM`` that runs meanwhile.
+
+    It is the ``chunks`` of that hook. When the hook returns before the end, the rest is dropped.
+
+    Args:
+        resume: Called when there is room again after ``full`` was true.
+    """
+
+    def __init__(self, resume: Callable[[], None]) -> None:
+        self._resume = resume
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._ended = False
+        self._aborted = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[object] | None = None
+
+    def run(self, hook: Coroutine[object, None, object], loop: asyncio.AbstractEventLoop) -> None:
+        """Start the hook that reads this."""
+        self._task = loop.create_task(hook)
+        self._task.add_done_callback(self._hook_done)
+
+    async def result(self) -> object:
+        """What the hook returns; its exception is raised."""
+        assert self._task is not None
+        return await self._task
+
+    def _hook_done(self, task: asyncio.Task[object]) -> None:
+        if self._aborted and not task.cancelled():
+            task.exception()  # nobody else will ask for it
+        self._chunks.clear()
+        self._size = 0
+        self._resume()
+
+    @property
+    def full(self) -> bool:
+        """Whether the socket should not be read for now."""
+        return self._size > _MAX_STREAMED
+
+    def write(self, chunk: bytes) -> None:
+        """Add a chunk, unless nobody reads any more."""
+        if self._task is not None and self._task.done():
+            return
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        self._wake()
+
+    def content(self) -> bytes:
+        """End the message, of which nothing is kept."""
+        self._ended = True
+        self._wake()
+        return b""
+
+    def abort(self) -> None:
+        """Tell the hook that the message will not be complete."""
+        if not self._ended:
+            self._aborted = True
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._chunks:
+            if self._aborted:
+                raise BodyAborted
+            if self._ended:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        chunk = self._chunks.popleft()
+        was_full = self.full
+        self._size -= len(chunk)
+        if was_full and not self.full:
+            self._resume()
+        return chunk
