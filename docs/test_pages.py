@@ -1,0 +1,90 @@
+"""The pages: their examples run and are well typed, and what they tell of the command is so.
+
+`>>>` examples run as doctests, which pyproject.toml asks pytest for.
+"""
+
+import doctest
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mypy import api as mypy
+
+from smtp_server.cli import parseargs
+
+DOCS = Path(__file__).parent
+PAGES = sorted(DOCS.rglob("*.rst"))
+GETTING_STARTED = (DOCS / "getting-started.rst").read_text("utf-8")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def statements(page: Path) -> list[str]:
+    """The `>>>` examples of a page."""
+    return [example.source for example in doctest.DocTestParser().get_examples(page.read_text())]
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if statements(page)], ids=lambda page: page.name
+)
+def test_examples_are_well_typed(page: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("\n".join(statements(page)), "utf-8")
+    output, errors, status = mypy.run(
+        ["--config-file", str(DOCS.parent / "pyproject.toml"), "--no-incremental", str(program)]
+    )
+    assert (status, errors) == (0, ""), output
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"`[^`<]*<(?!https?:)([^`>]*)>`_", page.read_text("utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@each_page
+def test_lines_are_short(page: Path) -> None:
+    assert [line for line in page.read_text("utf-8").splitlines() if len(line) > 100] == []
+
+
+def test_options_are_those_of_the_command() -> None:
+    parser, _ = parseargs([])
+    told = re.findall(r"^``(-\w)[^`]*``, ``(--[a-z]+)[^`]*``$", GETTING_STARTED, re.MULTILINE)
+    usage = re.findall(r"^  (-\w)[^,\n]*, (--[a-z]+)", parser.format_help(), re.MULTILINE)
+    assert sorted(told) == sorted(usage)
+
+
+@pytest.mark.parametrize("command", ["smtp-server", "python -m smtp_server"])
+def test_first_dialogue(command: str) -> None:
+    assert f"\n    $ {command} -n\n" in GETTING_STARTED
+    program = {
+        "smtp-server": [str(Path(sys.executable).with_name("smtp-server"))],
+        "python -m smtp_server": [sys.executable, "-m", "smtp_server"],
+    }[command]
+    [dialogue] = re.findall(
+        r"\^\]'\.\n    220 \S+ (Python SMTP) .*\n    (QUIT)\n    (221 Bye)\n", GETTING_STARTED
+    )
+    with subprocess.Popen(
+        [*program, "-n", "-l", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            match = re.fullmatch(r"smtp-server \S+ listens on 127\.0\.0\.1:(\d+)\n", line)
+            assert match, line
+            with (
+                socket.create_connection(("127.0.0.1", int(match[1])), timeout=10) as client,
+                client.makefile("rwb", buffering=0) as stream,
+            ):
+                ident, quit_, bye = dialogue
+                greeting = stream.readline().decode()
+                assert re.fullmatch(rf"220 \S+ {ident} \S+\r\n", greeting)
+                stream.write(f"{quit_}\r\n".encode())
+                assert stream.read() == f"{bye}\r\n".encode()
+            process.terminate()
+            assert (process.wait(10), process.stderr.read()) == (0, "")
+        finally:
+            process.kill()
