@@ -2,8 +2,8 @@
 
 import difflib
 import inspect
-from collections.abc import Collection
-from typing import cast
+from collections.abc import Callable, Collection
+from typing import Any, cast
 
 from smtp_protocol.handler import AnyHandler, Handler, HandlesSTREAM
 
@@ -47,7 +47,7 @@ class Hooks(Handler):
         names -= {_PREFIX + verb for verb in own_verbs} - set(_ARGUMENTS)
         for name in sorted(names):
             _check(handler, name)
-            setattr(self, name, getattr(handler, name))
+            setattr(self, name, _as_coroutine_function(getattr(handler, name)))
         kind = type(handler)
         self.own = frozenset(
             name for name in names if getattr(kind, name, None) is not getattr(Handler, name, ())
@@ -67,3 +67,15 @@ def _check(handler: object, name: str) -> None:
         model = HandlesSTREAM if name == "handle_STREAM" else Handler
         right = ", ".join(inspect.signature(getattr(model, name)).parameters)
         raise TypeError(f"{owner}.{name} cannot be called as {name}({right})") from None
+
+
+def _as_coroutine_function(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the value of a plain function as good as that of a coroutine."""
+    if inspect.iscoroutinefunction(hook):
+        return hook
+
+    async def call(*args: object) -> object:
+        result = hook(*args)
+        return await result if inspect.isawaitable(result) else result
+
+    return call
