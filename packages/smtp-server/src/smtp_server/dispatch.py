@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
@@ -41,7 +42,7 @@ async def answer(event: Command | Connected | BodyEnd, smtp: SMTP) -> Reply | No
         the answer of ``handle_exception``.
     """
     try:
-        return await _call(event, smtp)
+        return await _call_uncancelled(event, smtp)
     except Exception as error:
         smtp.log_failure(event, error)
         if not smtp.reply_owed:
@@ -51,6 +52,16 @@ async def answer(event: Command | Connected | BodyEnd, smtp: SMTP) -> Reply | No
         except Exception as second:
             smtp.log_failure(event, second)
             return replies.LOCAL_ERROR
+
+
+async def _call_uncancelled(event: Command | Connected | BodyEnd, smtp: SMTP) -> Reply | None:
+    try:
+        return await _call(event, smtp)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise  # it is the session that is ended
+        raise RuntimeError("the hook waited for what was cancelled") from error
 
 
 async def _call(event: Command | Connected | BodyEnd, smtp: SMTP) -> Reply | None:
