@@ -2,7 +2,7 @@
 
 import logging
 
-from smtp_protocol import Session
+from smtp_protocol import Reply, Session
 
 __all__: list[str] = []
 
@@ -19,7 +19,8 @@ def log(
         session: Whose id and peer the record carries, in its text and as ``session`` and
             ``peer``.
         message: The text, with a place for each of ``args``. What a peer sent goes in with
-            ``%r`` alone, which escapes it.
+            ``%r`` alone, which escapes it; a reply may repeat what a peer sent, and is escaped
+            however it goes in.
         error: An exception whose traceback is shown.
     """
     if logger.isEnabledFor(level):
@@ -27,7 +28,7 @@ def log(
             level,
             "[%s] " + message,
             session.id,
-            *args,
+            *(repr(str(arg)) if isinstance(arg, Reply) else arg for arg in args),
             exc_info=error,
             extra={"session": session.id, "peer": session.peer_host},
         )
