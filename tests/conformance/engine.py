@@ -3,6 +3,8 @@
 from collections.abc import Coroutine, Mapping
 from typing import Any, Literal, TypeVar
 
+from tests.conformance.transcript import Transcript
+
 from smtp_protocol import (
     NEED_DATA,
     Answer,
@@ -190,3 +192,33 @@ class EngineServer:
             self.envelope = Envelope()
         if isinstance(event, Data):
             self._content.clear()
+
+
+class EngineBackend:
+    """The engine, played to as if it was at the other end of a connection."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        settings: dict[str, Any] = dict(transcript.settings)
+        hostname, ident = settings.pop("hostname"), settings.pop("ident")
+        self._server = EngineServer(ProtocolConfig(**settings), hostname, ident)
+        self._read = 0
+        self.delivered = self._server.delivered
+
+    async def send(self, segment: bytes) -> None:
+        self._server.receive(segment)
+
+    async def send_eof(self) -> None:
+        self._server.receive_eof()
+
+    async def read_line(self) -> bytes:
+        end = self._server.wire.find(b"\n", self._read) + 1
+        line = bytes(self._server.wire[self._read : end])
+        self._read += len(line)
+        return line
+
+    async def until_close(self) -> bytes:
+        if not self._server.closed:
+            raise TimeoutError
+        assert self._server.answered == self._server.requests
+        assert self._server.wire.count(b"\r\n") == self._server.wire.count(b"\n")
+        return bytes(self._server.wire[self._read :])
