@@ -131,6 +131,9 @@ def test_reading() -> None:
     )
     assert transcript.settings["data_size_limit"] is None
     assert not transcript.needs_server
+    assert transcript.not_played == {}
+    reasons = "@no-octets one reason\n@no-pipeline another"
+    assert parse("name", reasons).not_played == {"octets": "one reason", "pipelined": "another"}
     assert parse("name", "@config decode_data=true").needs_server
 
 

@@ -17,7 +17,7 @@ def cases(backend: str) -> Iterator[object]:
         if backend == "engine" and transcript.needs_server:
             continue
         for mode in MODES:
-            if not (mode == "pipelined" and transcript.no_pipeline):
+            if mode not in transcript.not_played:
                 yield pytest.param(transcript, mode, id=f"{transcript.name}-{mode}")
 
 

@@ -5,6 +5,7 @@ A file has one dialogue, line by line:
     # a comment
     @config bare_newline=reject    a setting, by the name of the server's keyword
     @no-pipeline the reason        sending everything at once would mean something else
+    @no-octets the reason          sending octet by octet would
     =start T                       the usual beginning: greeting, EHLO, MAIL, T (RCPT too), TD (354)
     C: NOOP                        the client sends a line (CR LF is added)
     C!: body\\n.\\r\\n             the client sends octets, with the escapes of Python
@@ -116,13 +117,13 @@ class Transcript:
         name: The name of the file.
         steps: What happens.
         settings: The settings that it needs, by keyword.
-        no_pipeline: Why it cannot be sent at once; ``""`` when it can.
+        not_played: The ways in which it cannot be played, each with the reason.
     """
 
     name: str
     steps: tuple[Step, ...]
     settings: Mapping[str, object]
-    no_pipeline: str = ""
+    not_played: Mapping[str, str]
 
     @property
     def needs_server(self) -> bool:
@@ -156,7 +157,7 @@ def parse(name: str, text: str) -> Transcript:
         "ident": "ESMTP",
         "extensions": frozenset({"ENHANCEDSTATUSCODES"}),
     }
-    no_pipeline = ""
+    not_played = {}
     lines = []
     for line in text.split("\n"):
         if line.startswith("@config "):
@@ -165,7 +166,9 @@ def parse(name: str, text: str) -> Transcript:
                 raise ValueError(f"{name}: no setting {key!r}")
             settings[key] = {**PROTOCOL_SETTINGS, **SERVER_SETTINGS}[key](value)
         elif line.startswith("@no-pipeline "):
-            no_pipeline = line.removeprefix("@no-pipeline ")
+            not_played["pipelined"] = line.removeprefix("@no-pipeline ")
+        elif line.startswith("@no-octets "):
+            not_played["octets"] = line.removeprefix("@no-octets ")
         elif line and not line.startswith("#"):
             lines.append(line)
     steps = list(_join([step for line in lines for step in _steps(name, line)]))
@@ -173,7 +176,7 @@ def parse(name: str, text: str) -> Transcript:
         raise ValueError(f"{name}: the client says something after =eof")
     if Close() in steps[:-1]:
         raise ValueError(f"{name}: =close is the end")
-    return Transcript(name, tuple(steps), settings, no_pipeline)
+    return Transcript(name, tuple(steps), settings, not_played)
 
 
 def _steps(name: str, line: str) -> Iterator[Step]:
