@@ -3,7 +3,7 @@
 import pytest
 
 from smtp_protocol import MailOptions, Parameter, ProtocolError, RcptOptions, replies
-from smtp_protocol.options import MAIL_PARAMETERS, RCPT_PARAMETERS, parse_options
+from smtp_protocol.parameters import MAIL_PARAMETERS, RCPT_PARAMETERS, parse_options
 
 EXTENSIONS = frozenset({"SMTPUTF8"})
 

@@ -6,25 +6,32 @@ Everything public is named here; the modules are where it lives.
 from smtp_protocol.addresses import AddressSyntax, parse_forward_path, parse_reverse_path
 from smtp_protocol.auth import MISSING, AuthResult, LoginPassword, auth_mechanism
 from smtp_protocol.commands import (
+    Auth,
+    Bdat,
     Command,
     Data,
     Ehlo,
     Expn,
     Helo,
     Help,
+    Lhlo,
     Mail,
     Noop,
     Quit,
     Rcpt,
     Rset,
+    StartTls,
     Unknown,
     Vrfy,
+    Xclient,
+    Xforward,
 )
 from smtp_protocol.config import BareNewline, ProtocolConfig
 from smtp_protocol.connection import ServerConnection
 from smtp_protocol.events import (
     NEED_DATA,
     PAUSED,
+    AuthResponse,
     BodyChunk,
     BodyEnd,
     Connected,
@@ -32,6 +39,7 @@ from smtp_protocol.events import (
     Event,
     Refused,
 )
+from smtp_protocol.extensions import ALL_EXTENSIONS, check_extensions, ehlo_keywords
 from smtp_protocol.handler import (
     Answer,
     AnyHandler,
@@ -58,34 +66,73 @@ from smtp_protocol.handler import (
     Server,
 )
 from smtp_protocol.hooks import Hooks
-from smtp_protocol.options import MailOptions, Parameter, RcptOptions
+from smtp_protocol.mechanisms import MECHANISMS
+from smtp_protocol.options import (
+    Body,
+    DeliverBy,
+    MailOptions,
+    Notify,
+    OriginalRecipient,
+    RcptOptions,
+    RequireRecipientValidSince,
+)
+from smtp_protocol.parameters import Parameter
 from smtp_protocol.parser import parse_command
-from smtp_protocol.proxy_header import ProxyData
+from smtp_protocol.proxy_header import ProxyData, ProxyHeaderError, ProxyHeaderReader
 from smtp_protocol.replies import EnhancedStatus, ProtocolError, Reply
+from smtp_protocol.reply_reader import ReplyReader
+from smtp_protocol.sasl import (
+    Anonymous,
+    Ask,
+    Challenge,
+    CramMD5Response,
+    ExternalIdentity,
+    Finished,
+    Mechanism,
+    OAuthToken,
+    Step,
+)
+from smtp_protocol.scram import ScramKeys, ScramLogin, ScramSHA1, ScramSHA256
 from smtp_protocol.session import Envelope, Peer, Recipient, Session, TLSInfo
 from smtp_protocol.state import State
+from smtp_protocol.version import __version__
+from smtp_protocol.xclient import ClientAttributes
 
 __all__ = [
+    "ALL_EXTENSIONS",
+    "MECHANISMS",
     "MISSING",
     "NEED_DATA",
     "PAUSED",
     "AddressSyntax",
+    "Anonymous",
     "Answer",
     "AnyHandler",
+    "Ask",
+    "Auth",
+    "AuthResponse",
     "AuthResult",
     "BareNewline",
+    "Bdat",
+    "Body",
     "BodyAborted",
     "BodyChunk",
     "BodyEnd",
+    "Challenge",
+    "ClientAttributes",
     "Command",
     "Connected",
     "ConnectionClosed",
+    "CramMD5Response",
     "Data",
+    "DeliverBy",
     "Ehlo",
     "EnhancedStatus",
     "Envelope",
     "Event",
     "Expn",
+    "ExternalIdentity",
+    "Finished",
     "Handler",
     "HandlesAUTH",
     "HandlesCONNECT",
@@ -108,30 +155,50 @@ __all__ = [
     "Helo",
     "Help",
     "Hooks",
+    "Lhlo",
     "LoginPassword",
     "Mail",
     "MailOptions",
+    "Mechanism",
     "Noop",
+    "Notify",
+    "OAuthToken",
+    "OriginalRecipient",
     "Parameter",
     "Peer",
     "ProtocolConfig",
     "ProtocolError",
     "ProxyData",
+    "ProxyHeaderError",
+    "ProxyHeaderReader",
     "Quit",
     "Rcpt",
     "RcptOptions",
     "Recipient",
     "Refused",
     "Reply",
+    "ReplyReader",
+    "RequireRecipientValidSince",
     "Rset",
+    "ScramKeys",
+    "ScramLogin",
+    "ScramSHA1",
+    "ScramSHA256",
     "Server",
     "ServerConnection",
     "Session",
+    "StartTls",
     "State",
+    "Step",
     "TLSInfo",
     "Unknown",
     "Vrfy",
+    "Xclient",
+    "Xforward",
+    "__version__",
     "auth_mechanism",
+    "check_extensions",
+    "ehlo_keywords",
     "parse_command",
     "parse_forward_path",
     "parse_reverse_path",

@@ -21,10 +21,17 @@ MISSING: Final[Literal[Missing.MISSING]] = Missing.MISSING
 
 @dataclass(frozen=True, slots=True)
 class LoginPassword:
-    """What PLAIN and LOGIN hand to an authenticator. Its ``repr`` does not show the password."""
+    """What PLAIN and LOGIN hand to an authenticator. Its ``repr`` does not show the password.
+
+    Args:
+        login: The user's name.
+        password: The password.
+        authzid: Who the client wants to be, ``b""`` for the same (RFC 4616 §2).
+    """
 
     login: bytes
     password: bytes = field(repr=False)
+    authzid: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,14 +19,16 @@ class BodyPolicy:
     """Holds the payload of one message to the limits, whichever command it came with.
 
     Once it breaks one nothing more is let through: the rest is only counted off, and ``refusal``
-    is the one answer at the end. What it tells of several broken ones does not depend on how the
+    is the one answer at the end. A ``binary`` body, one that BDAT brings, is held to its size alone
+    (RFC 3030 §3). What it tells of several broken ones does not depend on how the
     segments were cut.
     """
 
-    __slots__ = ("_bare", "_column", "_config", "_left", "_long")
+    __slots__ = ("_bare", "_binary", "_column", "_config", "_left", "_long")
 
-    def __init__(self, config: ProtocolConfig) -> None:
+    def __init__(self, config: ProtocolConfig, *, binary: bool = False) -> None:
         self._config = config
+        self._binary = binary
         self._left = config.data_size_limit or None
         self._column = 0
         self._bare = False
@@ -43,9 +45,10 @@ class BodyPolicy:
 
     def admit(self, payload: bytes) -> bytes:
         """Return what the handler gets of ``payload``: all of it or, once refused, nothing."""
-        payload = self._newlines(payload)
-        if self._config.line_length_limit is not None and not self._long:
-            self._measure_lines(payload, self._config.line_length_limit)
+        if not self._binary:
+            payload = self._newlines(payload)
+            if self._config.line_length_limit is not None and not self._long:
+                self._measure_lines(payload, self._config.line_length_limit)
         if self._left is not None:
             self._left -= len(payload)
         return payload if self.refusal is None else b""
@@ -122,3 +125,23 @@ class DataReceiver:
             payload = payload[self._virtual :]
             self._virtual = 0
         return payload
+
+
+class ChunkReceiver:
+    """Reads the octets of one BDAT, which are counted and never looked at (RFC 3030 §2)."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    @property
+    def done(self) -> bool:
+        """Whether all octets have come."""
+        return self._left == 0
+
+    def receive(self, data: bytes, start: int) -> tuple[bytes, int]:
+        """Take what belongs to the chunk from ``data[start:]``; see `DataReceiver.receive`."""
+        payload = data[start : start + self._left]
+        self._left -= len(payload)
+        return payload, start + len(payload)

@@ -1,23 +1,30 @@
 """Commands: what a client asks, as a closed union of frozen values (RFC 5321 §4.1.1)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from smtp_protocol.options import MailOptions, RcptOptions
+from smtp_protocol.xclient import ClientAttributes
 
 __all__ = [
+    "Auth",
+    "Bdat",
     "Command",
     "Data",
     "Ehlo",
     "Expn",
     "Helo",
     "Help",
+    "Lhlo",
     "Mail",
     "Noop",
     "Quit",
     "Rcpt",
     "Rset",
+    "StartTls",
     "Unknown",
     "Vrfy",
+    "Xclient",
+    "Xforward",
 ]
 
 
@@ -31,6 +38,13 @@ class Ehlo:
 @dataclass(frozen=True, slots=True)
 class Helo:
     """HELO (RFC 5321 §4.1.1.1)."""
+
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lhlo:
+    """LHLO (RFC 2033 §4.1), the EHLO of LMTP."""
 
     hostname: str
 
@@ -54,6 +68,49 @@ class Rcpt:
 @dataclass(frozen=True, slots=True)
 class Data:
     """DATA (RFC 5321 §4.1.1.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bdat:
+    """BDAT (RFC 3030 §2): the octets of this chunk have come, and are to be acknowledged.
+
+    ``size`` is their number. The last chunk of a message comes as `BodyEnd`.
+    """
+
+    size: int
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """STARTTLS (RFC 3207 §4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """AUTH (RFC 4954 §4).
+
+    ``mechanism`` is upper-cased; ``initial_response`` is decoded, ``None`` without one; ``args``
+    are the words as sent.
+    """
+
+    mechanism: str
+    initial_response: bytes | None = field(default=None, repr=False)
+    args: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Xclient:
+    """XCLIENT (Postfix's XCLIENT_README): who the client behind a proxy is."""
+
+    attributes: ClientAttributes
+
+
+@dataclass(frozen=True, slots=True)
+class Xforward:
+    """XFORWARD (Postfix's XFORWARD_README): who the client before a filter was."""
+
+    attributes: ClientAttributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +162,23 @@ class Unknown:
     arg: str | None
 
 
-Command = Ehlo | Helo | Mail | Rcpt | Data | Rset | Noop | Quit | Vrfy | Expn | Help | Unknown
+Command = (
+    Ehlo
+    | Helo
+    | Lhlo
+    | Mail
+    | Rcpt
+    | Data
+    | Bdat
+    | Rset
+    | Noop
+    | Quit
+    | Vrfy
+    | Expn
+    | Help
+    | StartTls
+    | Auth
+    | Xclient
+    | Xforward
+    | Unknown
+)

@@ -3,31 +3,38 @@
 receive_data(octets)  receive_eof()     what came from the peer
 next_event()                            what it means
 send(reply)                             what to put on the wire; this moves the state
+tls_started()                           after STARTTLS and the handshake
 """
 
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from smtp_protocol.body import BodyPolicy, DataReceiver
+from smtp_protocol import replies
+from smtp_protocol.body import BodyPolicy, ChunkReceiver, DataReceiver
 from smtp_protocol.buffer import ReceiveBuffer
 from smtp_protocol.commands import (
+    Bdat,
     Data,
     Ehlo,
     Expn,
     Helo,
     Help,
+    Lhlo,
     Mail,
     Noop,
     Quit,
     Rcpt,
     Rset,
+    StartTls,
     Unknown,
     Vrfy,
+    Xclient,
 )
-from smtp_protocol.config import MAX_COMMAND_LINE, ProtocolConfig
+from smtp_protocol.config import MAX_AUTH_LINE, MAX_COMMAND_LINE, ProtocolConfig
 from smtp_protocol.events import (
     NEED_DATA,
     PAUSED,
+    AuthResponse,
     BodyChunk,
     BodyEnd,
     Connected,
@@ -39,6 +46,7 @@ from smtp_protocol.events import (
 from smtp_protocol.lines import LineReader
 from smtp_protocol.parser import parse_command
 from smtp_protocol.replies import ProtocolError, Reply
+from smtp_protocol.sasl import decode_base64
 from smtp_protocol.state import Request, SessionState, State
 
 __all__ = ["ServerConnection"]
@@ -48,37 +56,48 @@ _DEFAULT = ProtocolConfig()
 # A verb that the server's author took over moves the state as the built-in one does.
 _REQUESTS: Final[Mapping[str, Request]] = {
     command.__name__.upper(): command
-    for command in (Data, Ehlo, Expn, Helo, Help, Mail, Noop, Quit, Rcpt, Rset, Vrfy)
+    for command in (Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, Vrfy)
 }
 
 # RFC 2034 §4 asks for an enhanced status in all replies but these.
-_PLAIN_REPLIES: Final = frozenset({Connected, Ehlo, Helo})
+_PLAIN_REPLIES: Final = frozenset({Connected, Ehlo, Helo, Lhlo, Xclient})
 
 
 class ServerConnection:
-    """The server's side of one SMTP session, without I/O.
+    """The server's side of one SMTP or LMTP session, without I/O.
 
     You must give it whatever the peer sends (`receive_data`, then `receive_eof` once), ask
     `next_event` until it says NEED_DATA or PAUSED, and put on the wire whatever `send` returns.
-    Each event but `BodyChunk` and `ConnectionClosed` is owed exactly one reply; until it is sent,
-    `next_event` says PAUSED, which is what keeps pipelined commands in order (RFC 2920 §3.2).
-    The first event is `Connected`, and the reply to it is the greeting.
+    Each event but `BodyChunk` and `ConnectionClosed` is owed one reply (in LMTP, `BodyEnd` one for
+    each recipient); until it is sent, `next_event` says PAUSED, which is what keeps pipelined
+    commands in order (RFC 2920 §3.2). The first event is `Connected`, and the reply to it is the
+    greeting. After a positive reply to `StartTls` the octets that come are not for the engine,
+    which is PAUSED until `tls_started` is called.
 
     Args:
         config: What the server takes and offers.
+        tls: Whether the connection is inside TLS from its beginning.
+        trusted: Whether the peer may use XCLIENT and XFORWARD.
     """
 
-    def __init__(self, config: ProtocolConfig = _DEFAULT) -> None:
+    def __init__(
+        self, config: ProtocolConfig = _DEFAULT, *, tls: bool = False, trusted: bool = False
+    ) -> None:
         self._config = config
         self._buffer = ReceiveBuffer()
         self._lines = LineReader(config.bare_newline)
-        self._body = DataReceiver()
+        self._body: DataReceiver | ChunkReceiver = DataReceiver()
         self._policy = BodyPolicy(config)
-        self._session = SessionState()
+        self._session = SessionState(config, tls=tls, trusted=trusted)
         self._eof = False
-        # What is to be replied to, and the request that it moves the state as.
-        self._owed: Event | None = None
+        self._read = _READERS[State.CONNECTED]
+        # What is to be replied to, how often, and the request that it moves the state as.
+        self._event: Event | None = None
+        self._owed = 0
         self._request: Request = Connected
+        # The chunk that is being read, and why it is refused.
+        self._chunk = Bdat(0)
+        self._chunk_error: ProtocolError | None = None
 
     @property
     def state(self) -> State:
@@ -87,13 +106,23 @@ class ServerConnection:
 
     @property
     def extended(self) -> bool:
-        """Whether the session was begun with EHLO."""
+        """Whether the session was begun with EHLO or LHLO."""
         return self._session.extended
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether AUTH succeeded."""
+        return self._session.authenticated
 
     @property
     def reply_owed(self) -> bool:
         """Whether `send` is due before there is another event."""
-        return self._owed is not None
+        return self._owed > 0
+
+    @property
+    def replies_owed(self) -> int:
+        """How many times `send` is due before there is another event."""
+        return self._owed
 
     @property
     def buffered(self) -> int:
@@ -113,25 +142,18 @@ class ServerConnection:
         """Tell what the peer wants.
 
         Returns:
-            The next event; NEED_DATA when there is none yet; PAUSED while a reply is owed;
-            `ConnectionClosed`, again and again, when nothing more will come.
+            The next event; NEED_DATA when there is none yet; PAUSED while a reply is owed or a
+            TLS handshake awaited; `ConnectionClosed`, again and again, when nothing more will
+            come.
         """
-        if self._owed is not None:
+        if self._owed or self._session.current is State.TLS:
             return PAUSED
-        read = _READERS[self._session.current]
-        while (event := read(self)) is None:
+        while (event := self._read(self)) is None:
             if not self._buffer.refill():
                 if not self._eof:
                     return NEED_DATA
                 self.close()
-                return ConnectionClosed()
         return event
-
-    def close(self) -> None:
-        """End the session without a word, as when the connection is lost."""
-        self._session.close()
-        self._buffer.clear()
-        self._owed = None
 
     def send(self, reply: Reply) -> bytes:
         """Answer the event that is owed a reply.
@@ -147,20 +169,59 @@ class ServerConnection:
         Raises:
             RuntimeError: No reply is owed.
         """
-        event, request = self._owed, self._request
-        if event is None and reply.code != 421:
+        event, request = self._event, self._request
+        if not self._owed and reply.code != 421:
             raise RuntimeError(f"no reply is owed, so {reply} cannot be sent")
-        self._owed = None
-        self._session.replied(event, request, reply)
-        if request is Data and self._session.current is State.DATA:
-            self._body = DataReceiver()
-            self._policy = BodyPolicy(self._config)
+        if self._owed > 1 and reply.code != 421:
+            self._owed -= 1
+        else:
+            self._owed = 0
+            self._event = None
+            self._session.replied(event, request, reply)
+            if isinstance(event, Refused) and event.closing:
+                self._session.close()
+            self._enter(request)
         enhanced = "ENHANCEDSTATUSCODES" in self._config.extensions
         return reply.encode(enhanced=enhanced and request not in _PLAIN_REPLIES)
 
-    def _ask(self, event: Event, request: Request) -> Event:
-        self._owed = event
+    def tls_started(self) -> None:
+        """Begin anew inside TLS: what was said in the clear is forgotten (RFC 3207 §4.2).
+
+        Raises:
+            RuntimeError: STARTTLS was not accepted before.
+        """
+        if self._session.current is not State.TLS:
+            raise RuntimeError("TLS starts after a positive reply to STARTTLS")
+        self._session.tls_started()
+        self._lines = LineReader(self._config.bare_newline)
+        self._enter(StartTls)
+
+    def tls_refused(self) -> None:
+        """Answer 554 to all but QUIT from now on, for TLS is not good enough (RFC 3207 §4.1)."""
+        self._session.tls_refused()
+        self._enter(StartTls)
+
+    def close(self) -> None:
+        """End the session without a word, as when the connection is lost."""
+        self._session.close()
+        self._owed = 0
+        self._enter(Quit)
+
+    def _enter(self, request: Request) -> None:
+        """Get ready for what the state, reached by ``request``, lets come."""
+        state = self._session.current
+        self._read = _READERS[state]
+        if state is State.DATA:
+            self._body = DataReceiver()
+            self._policy = BodyPolicy(self._config)
+        elif state is State.CLOSED or (state is State.TLS and request is StartTls):
+            # RFC 3207 §4.2: what was pipelined behind STARTTLS is not to be trusted.
+            self._buffer.clear()
+
+    def _ask(self, event: Event, request: Request, times: int = 1) -> Event:
+        self._event = event
         self._request = request
+        self._owed = times
         return event
 
     # The readers: each takes what it can from the buffer, and is asked again when it gives nothing
@@ -176,12 +237,27 @@ class ServerConnection:
                 return None
             command = parse_command(line, self._config)
             request: Request = type(command)
-            if isinstance(command, Unknown):
+            if isinstance(command, Unknown) and command.verb in self._config.own_verbs:
                 request = _REQUESTS.get(command.verb, Unknown)
+            if isinstance(command, Bdat):
+                self._begin_chunk(command)
+                return None
             self._session.check(command, request)
         except ProtocolError as error:
-            return self._ask(Refused(error.reply), Refused)
+            return self._ask(Refused(error.reply, error.closing), Refused)
         return self._ask(command, request)
+
+    def _read_response(self) -> Event | None:
+        try:
+            line = self._lines.read(self._buffer, MAX_AUTH_LINE)
+            if line is None:
+                return None
+            if line == b"*":
+                # RFC 4954 §4: the client gives up.
+                raise ProtocolError(replies.AUTH_CANCELLED)
+            return self._ask(AuthResponse(decode_base64(line)), AuthResponse)
+        except ProtocolError as error:
+            return self._ask(Refused(error.reply), AuthResponse)
 
     def _read_body(self) -> Event | None:
         body, policy, buffer = self._body, self._policy, self._buffer
@@ -192,9 +268,46 @@ class ServerConnection:
                 return BodyChunk(payload)
             if not body.done:
                 return None
-        if policy.refusal is not None:
-            return self._ask(Refused(policy.refusal), BodyEnd)
-        return self._ask(BodyEnd(), BodyEnd)
+        return self._end_body(policy.refusal)
+
+    def _end_body(self, refusal: Reply | None) -> Event:
+        # RFC 2033 §4.2: in LMTP each recipient has an answer of its own.
+        times = self._session.recipients if self._config.lmtp else 1
+        return self._ask(Refused(refusal) if refusal else BodyEnd(), BodyEnd, times)
+
+    def _begin_chunk(self, chunk: Bdat) -> None:
+        """Read the chunk's octets, which come even when it cannot be taken (RFC 3030 §2)."""
+        self._chunk = chunk
+        self._chunk_error = None
+        self._body = ChunkReceiver(chunk.size)
+        self._read = ServerConnection._read_chunk
+        try:
+            if "CHUNKING" not in self._config.extensions:
+                raise ProtocolError(replies.NOT_IMPLEMENTED)
+            self._session.check(chunk, Bdat)
+        except ProtocolError as error:
+            self._chunk_error = error
+            return
+        if self._session.current is State.RCPT:
+            self._policy = BodyPolicy(self._config, binary=True)
+
+    def _read_chunk(self) -> Event | None:
+        body, buffer = self._body, self._buffer
+        if not body.done:
+            payload, buffer.position = body.receive(buffer.data, buffer.position)
+            payload = b"" if self._chunk_error else self._policy.admit(payload)
+            if payload:
+                return BodyChunk(payload)
+            if not body.done:
+                return None
+        self._read = _READERS[self._session.current]
+        if self._chunk_error:
+            return self._ask(Refused(self._chunk_error.reply), Refused)
+        if self._chunk.last:
+            return self._end_body(self._policy.refusal)
+        if self._policy.refusal:
+            return self._ask(Refused(self._policy.refusal), Bdat)
+        return self._ask(self._chunk, Bdat)
 
     def _read_no_more(self) -> Event:
         return ConnectionClosed()
@@ -207,5 +320,9 @@ _READERS: Final[Mapping[State, Callable[[ServerConnection], Event | None]]] = {
     State.MAIL: ServerConnection._read_command,
     State.RCPT: ServerConnection._read_command,
     State.DATA: ServerConnection._read_body,
+    State.CHUNKS: ServerConnection._read_command,
+    State.AUTH: ServerConnection._read_response,
+    State.TLS: ServerConnection._read_no_more,
+    State.UNTRUSTED: ServerConnection._read_command,
     State.CLOSED: ServerConnection._read_no_more,
 }

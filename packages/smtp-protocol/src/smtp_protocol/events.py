@@ -1,6 +1,6 @@
 """Events: what `ServerConnection.next_event` tells, commands included."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Literal
 
@@ -10,6 +10,7 @@ from smtp_protocol.replies import Reply
 __all__ = [
     "NEED_DATA",
     "PAUSED",
+    "AuthResponse",
     "BodyChunk",
     "BodyEnd",
     "Connected",
@@ -51,9 +52,20 @@ class BodyEnd:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The peer did what it must not do; ``reply`` is what it is to be sent."""
+    """The peer did what it must not do; ``reply`` is what it is to be sent.
+
+    With ``closing`` the session ends with it.
+    """
 
     reply: Reply
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuthResponse:
+    """The client's response to a challenge of AUTH, decoded (RFC 4954 §4)."""
+
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +73,4 @@ class ConnectionClosed:
     """Nothing more comes: the peer ended the connection, or the session is over."""
 
 
-Event = Command | Connected | BodyChunk | BodyEnd | Refused | ConnectionClosed
+Event = Command | Connected | BodyChunk | BodyEnd | AuthResponse | Refused | ConnectionClosed

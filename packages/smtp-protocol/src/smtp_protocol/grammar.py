@@ -75,5 +75,8 @@ ESMTP_PARAMETER = re.compile(
 # RFC 5321 §2.4: verbs are ASCII; digits, "-" and "_" are for the verbs of extensions.
 VERB = re.compile(rb"[A-Za-z][A-Za-z0-9_-]*+")
 
+# RFC 3030 §2: bdat-cmd = "BDAT" SP chunk-size [ SP end-marker ] CR LF;  end-marker = "LAST"
+BDAT_ARGUMENT = re.compile(r"(?P<size>[0-9]{1,20})(?P<last> +LAST)?", re.IGNORECASE)
+
 # RFC 1870 §4: size-value = 1*20DIGIT
 SIZE_VALUE = re.compile(r"[0-9]{1,20}")

@@ -1,18 +1,66 @@
-"""Options: the ESMTP parameters of MAIL and RCPT, each one entry of a table (RFC 5321 §4.1.2)."""
+"""Options: what MAIL and RCPT said behind the address, as sent and as typed values."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar, cast
+from datetime import datetime
+from typing import Literal
 
-from smtp_protocol import grammar, replies
-from smtp_protocol.replies import ProtocolError
-
-__all__ = ["MailOptions", "Parameter", "RcptOptions"]
+__all__ = [
+    "Body",
+    "DeliverBy",
+    "MailOptions",
+    "Notify",
+    "OriginalRecipient",
+    "RcptOptions",
+    "RequireRecipientValidSince",
+]
 
 Body = Literal["7BIT", "8BITMIME", "BINARYMIME"]
+Notify = Literal["NEVER", "SUCCESS", "FAILURE", "DELAY"]
 
 
-class _Options(list[str]):
+@dataclass(frozen=True, slots=True)
+class DeliverBy:
+    """BY (RFC 2852 §4): within how many seconds, and what to do when that fails.
+
+    Args:
+        seconds: From now; 0 or less when it is late already.
+        mode: ``"N"``: tell the sender and go on; ``"R"``: return the message.
+        trace: Whether relaying is to be told, too.
+    """
+
+    seconds: int
+    mode: Literal["N", "R"]
+    trace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OriginalRecipient:
+    """ORCPT (RFC 3461 §4.2): whom the message was sent to at first.
+
+    Args:
+        kind: The type of the address, such as ``"rfc822"`` or ``"utf-8"``, as sent.
+        address: The address, decoded.
+    """
+
+    kind: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequireRecipientValidSince:
+    """RRVS (RFC 7293 §3.1): deliver only if the mailbox has had one owner since.
+
+    Args:
+        since: When the sender knew the owner.
+        action: What to do where nobody can tell: ``"C"`` continue, ``"R"`` reject.
+    """
+
+    since: datetime
+    action: Literal["C", "R"] = "C"
+
+
+class Options(list[str]):
     """The option strings as sent, with what they say as typed attributes."""
 
     #: The values of parameters that were registered by the user, by keyword.
@@ -25,7 +73,7 @@ class _Options(list[str]):
             self.__dict__.update(options.__dict__)
 
 
-class MailOptions(_Options):
+class MailOptions(Options):
     """The parameters of a MAIL command.
 
     The list holds them as they were sent (``"SIZE=1000"``), keywords upper-cased.
@@ -35,108 +83,35 @@ class MailOptions(_Options):
     size: int | None = None
     #: BODY: how the body is encoded (RFC 6152 §2, RFC 3030 §3).
     body: Body | None = None
+    #: AUTH: who submitted the message first, ``""`` for nobody known (RFC 4954 §5).
+    auth: str | None = None
+    #: RET: how much of the message a failure notice returns (RFC 3461 §4.3).
+    ret: Literal["FULL", "HDRS"] | None = None
+    #: ENVID: the sender's name for the message, for notices to repeat (RFC 3461 §4.4).
+    envid: str | None = None
     #: SMTPUTF8: addresses and headers may be UTF-8 (RFC 6531 §3.4).
     smtputf8: bool = False
+    #: REQUIRETLS: the message may only travel over verified TLS (RFC 8689 §2).
+    requiretls: bool = False
+    #: BY: the time within which to deliver (RFC 2852 §4).
+    by: DeliverBy | None = None
+    #: MT-PRIORITY: -9 (lowest) to 9 (RFC 6710 §4).
+    mt_priority: int | None = None
+    #: HOLDFOR: deliver in so many seconds (RFC 4865 §6).
+    holdfor: int | None = None
+    #: HOLDUNTIL: deliver then (RFC 4865 §6).
+    holduntil: datetime | None = None
 
 
-class RcptOptions(_Options):
+class RcptOptions(Options):
     """The parameters of a RCPT command.
 
     The list holds them as they were sent, keywords upper-cased.
     """
 
-
-OptionsT = TypeVar("OptionsT", bound=_Options)
-
-
-# Not slotted: Python 3.11 cannot make such a generic one as `Parameter[MailOptions](...)`.
-@dataclass(frozen=True)
-class Parameter(Generic[OptionsT]):
-    """How one ESMTP parameter is read.
-
-    Args:
-        parse: Takes the value (``None``: the keyword stood alone) and gives what is stored;
-            raises ValueError for one that is malformed (the client gets 501).
-        attribute: Where it is stored on the options; ``None`` stores it in ``extra``.
-        extension: The EHLO keyword of the extension that must be on for it; ``None`` means that
-            it is always understood.
-    """
-
-    parse: Callable[[str | None], object]
-    attribute: str | None = None
-    extension: str | None = None
-
-
-def parse_options(
-    text: str,
-    parameters: Mapping[str, Parameter[OptionsT]],
-    options: OptionsT,
-    extensions: frozenset[str],
-) -> OptionsT:
-    """Read ESMTP parameters, separated by spaces, into ``options``.
-
-    Args:
-        text: The parameters.
-        parameters: How each is read, by its keyword.
-        options: The empty list that they go into.
-        extensions: The EHLO keywords of the extensions that are on.
-
-    Raises:
-        ProtocolError: 501 for a malformed or repeated parameter, 555 for an unknown one.
-    """
-    seen = set()
-    for word in text.split(" "):
-        if not word:
-            continue
-        match = grammar.ESMTP_PARAMETER.fullmatch(word)
-        if match is None:
-            raise ProtocolError(replies.BAD_PARAMETER)
-        keyword, value = match["keyword"].upper(), match["value"]
-        parameter = parameters.get(keyword)
-        if parameter is None or not (
-            parameter.extension is None or parameter.extension in extensions
-        ):
-            raise ProtocolError(replies.UNKNOWN_PARAMETER)
-        if keyword in seen:
-            raise ProtocolError(replies.REPEATED_PARAMETER)
-        seen.add(keyword)
-        try:
-            parsed = parameter.parse(value)
-        except ValueError:
-            raise ProtocolError(replies.BAD_PARAMETER) from None
-        if parameter.attribute is None:
-            options.extra = {**options.extra, keyword: parsed}
-        else:
-            setattr(options, parameter.attribute, parsed)
-        options.append(keyword if value is None else f"{keyword}={value}")
-    return options
-
-
-def parse_size(value: str | None) -> int:
-    """SIZE (RFC 1870 §4)."""
-    if not (value and grammar.SIZE_VALUE.fullmatch(value)):
-        raise ValueError("not a size")
-    return int(value)
-
-
-def parse_body(value: str | None) -> Body:
-    """BODY (RFC 6152 §2, RFC 3030 §3)."""
-    if not value or value.upper() not in ("7BIT", "8BITMIME", "BINARYMIME"):
-        raise ValueError("not a body type")
-    return cast(Body, value.upper())
-
-
-def parse_flag(value: str | None) -> Literal[True]:
-    """A parameter that is its own meaning, such as SMTPUTF8 (RFC 6531 §3.4)."""
-    if value is not None:
-        raise ValueError("takes no value")
-    return True
-
-
-MAIL_PARAMETERS: Mapping[str, Parameter[MailOptions]] = {
-    "SIZE": Parameter(parse_size, "size"),
-    "BODY": Parameter(parse_body, "body"),
-    "SMTPUTF8": Parameter(parse_flag, "smtputf8", "SMTPUTF8"),
-}
-
-RCPT_PARAMETERS: Mapping[str, Parameter[RcptOptions]] = {}
+    #: NOTIFY: which notices the sender wants (RFC 3461 §4.1); empty when nothing was said.
+    notify: frozenset[Notify] = frozenset()
+    #: ORCPT: whom the message was sent to at first (RFC 3461 §4.2).
+    orcpt: OriginalRecipient | None = None
+    #: RRVS: since when the mailbox must have had its owner (RFC 7293 §3.1).
+    rrvs: RequireRecipientValidSince | None = None

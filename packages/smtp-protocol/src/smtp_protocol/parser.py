@@ -6,23 +6,32 @@ from collections.abc import Callable, Mapping
 from smtp_protocol import grammar, replies
 from smtp_protocol.addresses import is_null_path, parse_forward_path, parse_reverse_path
 from smtp_protocol.commands import (
+    Auth,
+    Bdat,
     Command,
     Data,
     Ehlo,
     Expn,
     Helo,
     Help,
+    Lhlo,
     Mail,
     Noop,
     Quit,
     Rcpt,
     Rset,
+    StartTls,
     Unknown,
     Vrfy,
+    Xclient,
+    Xforward,
 )
 from smtp_protocol.config import ProtocolConfig
-from smtp_protocol.options import MailOptions, RcptOptions, parse_options
+from smtp_protocol.options import MailOptions, RcptOptions
+from smtp_protocol.parameters import parse_options
 from smtp_protocol.replies import ProtocolError, syntax_error
+from smtp_protocol.sasl import decode_base64
+from smtp_protocol.xclient import XCLIENT_NAMES, XFORWARD_NAMES, parse_attributes
 
 __all__ = ["parse_command"]
 
@@ -58,12 +67,14 @@ def parse_command(line: bytes, config: ProtocolConfig = _DEFAULT) -> Command:
     except UnicodeDecodeError:
         raise ProtocolError(replies.INVALID_UTF8) from None
     name = verb.decode()
-    parse = _PARSERS.get(name)
-    if parse is None or name in config.own_verbs:
-        if name in _OTHER_PROTOCOLS and name not in config.own_verbs:
-            raise ProtocolError(replies.CLOSING_NOT_SMTP)
+    if name in config.own_verbs:
         return Unknown(name, arg or None)
-    return parse(arg, config)
+    parse = (_LMTP_PARSERS if config.lmtp else _PARSERS).get(name)
+    if parse is not None:
+        return parse(arg, config)
+    if name in _OTHER_PROTOCOLS:
+        raise ProtocolError(replies.CLOSING_NOT_SMTP)
+    return Unknown(name, arg or None)
 
 
 def _helo(arg: str, config: ProtocolConfig) -> Helo:
@@ -72,6 +83,10 @@ def _helo(arg: str, config: ProtocolConfig) -> Helo:
 
 def _ehlo(arg: str, config: ProtocolConfig) -> Ehlo:
     return Ehlo(_hostname(arg, "EHLO"))
+
+
+def _lhlo(arg: str, config: ProtocolConfig) -> Lhlo:
+    return Lhlo(_hostname(arg, "LHLO"))
 
 
 def _hostname(arg: str, verb: str) -> str:
@@ -106,6 +121,11 @@ def _check_mail_options(options: MailOptions, config: ProtocolConfig) -> None:
     # RFC 3030 §3: BINARYMIME is a value of BODY only where the server has offered it.
     if options.body == "BINARYMIME" and "BINARYMIME" not in config.extensions:
         raise ProtocolError(replies.BAD_PARAMETER)
+    # RFC 4865 §4.1: only one of the two, and not beyond what EHLO said.
+    if options.holdfor is not None and (
+        options.holduntil is not None or options.holdfor > config.hold_max
+    ):
+        raise ProtocolError(replies.BAD_PARAMETER)
 
 
 def _rcpt(arg: str, config: ProtocolConfig) -> Rcpt:
@@ -128,6 +148,49 @@ def _rcpt(arg: str, config: ProtocolConfig) -> Rcpt:
 def _data(arg: str, config: ProtocolConfig) -> Data:
     _refuse_argument(arg, "DATA")
     return Data()
+
+
+def _bdat(arg: str, config: ProtocolConfig) -> Bdat:
+    match = grammar.BDAT_ARGUMENT.fullmatch(arg)
+    if match is None:
+        # How many octets follow is not known, so nothing behind this line can be understood.
+        raise ProtocolError(syntax_error(SYNTAX["BDAT"]).reply, closing=True)
+    return Bdat(int(match["size"]), match["last"] is not None)
+
+
+def _starttls(arg: str, config: ProtocolConfig) -> StartTls:
+    if not config.starttls:
+        raise ProtocolError(replies.NOT_IMPLEMENTED)
+    _refuse_argument(arg, "STARTTLS")
+    return StartTls()
+
+
+def _auth(arg: str, config: ProtocolConfig) -> Auth:
+    if not config.auth:
+        raise ProtocolError(replies.NOT_IMPLEMENTED)
+    match arg.split():
+        case [mechanism]:
+            return Auth(mechanism.upper(), None, (mechanism,))
+        case [mechanism, "="]:
+            # RFC 4954 §4: a single "=" is the empty response, as opposed to none.
+            return Auth(mechanism.upper(), b"", (mechanism, "="))
+        case [mechanism, response]:
+            return Auth(mechanism.upper(), decode_base64(response), (mechanism, response))
+    raise syntax_error(SYNTAX["AUTH"])
+
+
+def _xclient(arg: str, config: ProtocolConfig) -> Xclient:
+    try:
+        return Xclient(parse_attributes(arg, XCLIENT_NAMES))
+    except ValueError:
+        raise syntax_error("XCLIENT attribute=value ...") from None
+
+
+def _xforward(arg: str, config: ProtocolConfig) -> Xforward:
+    try:
+        return Xforward(parse_attributes(arg, XFORWARD_NAMES))
+    except ValueError:
+        raise syntax_error("XFORWARD attribute=value ...") from None
 
 
 def _rset(arg: str, config: ProtocolConfig) -> Rset:
@@ -186,9 +249,20 @@ _PARSERS: Mapping[str, Callable[[str, ProtocolConfig], Command]] = {
     "VRFY": _vrfy,
     "EXPN": _expn,
     "HELP": _help,
+    "BDAT": _bdat,
+    "STARTTLS": _starttls,
+    "AUTH": _auth,
+    "XCLIENT": _xclient,
+    "XFORWARD": _xforward,
 }
 
-#: The form of each command, as HELP and 501 show it.
+# RFC 2033 §4.1: HELO and EHLO are no commands of LMTP.
+_LMTP_PARSERS = {
+    **{verb: parse for verb, parse in _PARSERS.items() if verb not in ("HELO", "EHLO")},
+    "LHLO": _lhlo,
+}
+
+#: The form of each command, as 501 shows it.
 SYNTAX: Mapping[str, str] = {
     "HELO": "HELO hostname",
     "EHLO": "EHLO hostname",
@@ -201,4 +275,20 @@ SYNTAX: Mapping[str, str] = {
     "VRFY": "VRFY address",
     "EXPN": "EXPN list",
     "HELP": "HELP [command]",
+    "LHLO": "LHLO hostname",
+    "BDAT": "BDAT size [LAST]",
+    "STARTTLS": "STARTTLS",
+    "AUTH": "AUTH mechanism [initial-response]",
 }
+
+
+def syntaxes(config: ProtocolConfig) -> dict[str, str]:
+    """The form of each command that a server with ``config`` takes, by its verb, for HELP."""
+    absent = {"HELO", "EHLO"} if config.lmtp else {"LHLO"}
+    if "CHUNKING" not in config.extensions:
+        absent.add("BDAT")
+    if not config.starttls:
+        absent.add("STARTTLS")
+    if not config.auth:
+        absent.add("AUTH")
+    return {verb: form for verb, form in SYNTAX.items() if verb not in absent}

@@ -170,11 +170,17 @@ def _split_line(line: str) -> tuple[str, str, str]:
 
 
 class ProtocolError(Exception):
-    """The peer did what it must not do; ``reply`` is the answer that it gets for it."""
+    """The peer did what it must not do.
 
-    def __init__(self, reply: Reply) -> None:
+    Args:
+        reply: The answer that it gets for it.
+        closing: Whether the session ends with that answer.
+    """
+
+    def __init__(self, reply: Reply, *, closing: bool = False) -> None:
         super().__init__(str(reply))
         self.reply = reply
+        self.closing = closing
 
 
 def _canned(code: int, enhanced: str, *lines: str, always: bool = False) -> Reply:
@@ -184,6 +190,9 @@ def _canned(code: int, enhanced: str, *lines: str, always: bool = False) -> Repl
 OK = _canned(250, "2.0.0", "OK")
 MAIL_OK = _canned(250, "2.1.0", "OK")
 RCPT_OK = _canned(250, "2.1.5", "OK")
+CHUNK_OK = _canned(250, "2.0.0", "Chunk received")
+AUTH_OK = _canned(235, "2.7.0", "Authentication successful", always=True)
+READY_FOR_TLS = _canned(220, "2.0.0", "Ready to start TLS", always=True)
 BYE = _canned(221, "2.0.0", "Bye")
 CANNOT_VRFY = _canned(252, "2.1.5", "Cannot VRFY user, but will accept message and try to deliver")
 START_MAIL_INPUT = Reply(354, ("Start mail input; end with <CRLF>.<CRLF>",))
@@ -196,7 +205,12 @@ CLOSING_NOT_SMTP = _canned(421, "4.7.0", "This is an SMTP server", always=True)
 CLOSING_LINE = _canned(421, "4.7.0", "Endless line, closing the connection", always=True)
 CLOSING_BUSY = _canned(421, "4.7.0", "Too many connections, try again later", always=True)
 
+CLOSING_AUTH = _canned(421, "4.7.0", "Too many failed authentications", always=True)
+
 LOCAL_ERROR = _canned(451, "4.3.0", "Local error in processing")
+TOO_MANY_MESSAGES = _canned(452, "4.5.3", "Too many messages in this session")
+TOO_MANY_DOMAINS = _canned(452, "4.5.3", "Too many domains among the recipients")
+TEMPORARY_AUTH_FAILURE = _canned(454, "4.7.0", "Temporary authentication failure", always=True)
 TOO_MANY_RECIPIENTS = _canned(452, "4.5.3", "Too many recipients")
 
 UNKNOWN_COMMAND = _canned(500, "5.5.1", "Command not recognized")
@@ -209,9 +223,22 @@ NO_PARAMETERS = _canned(501, "5.5.4", "Parameters need EHLO")
 REPEATED_PARAMETER = _canned(501, "5.5.4", "Parameter given twice")
 BAD_PARAMETER = _canned(501, "5.5.4", "Syntax error in parameter")
 EMPTY_RECIPIENT = _canned(501, "5.1.3", "The recipient is empty")
+BAD_BASE64 = _canned(501, "5.5.2", "Not base64", always=True)
+AUTH_CANCELLED = _canned(501, "5.7.0", "Authentication cancelled", always=True)
+BAD_AUTH_RESPONSE = _canned(501, "5.5.2", "Malformed response", always=True)
 NOT_IMPLEMENTED = _canned(502, "5.5.1", "Command not implemented")
 BAD_SEQUENCE = _canned(503, "5.5.1", "Bad sequence of commands")
+UNKNOWN_MECHANISM = _canned(504, "5.5.4", "Unknown authentication mechanism", always=True)
 NO_SUCH_TOPIC = _canned(504, "5.5.4", "No help on that")
+NEEDS_STARTTLS = _canned(530, "5.7.0", "Must issue a STARTTLS command first", always=True)
+NEEDS_TLS = _canned(530, "5.7.0", "REQUIRETLS needs TLS", always=True)
+NEEDS_AUTH = _canned(530, "5.7.0", "Authentication required", always=True)
+AUTH_FAILED = _canned(535, "5.7.8", "Authentication credentials invalid", always=True)
+AUTH_NEEDS_TLS = _canned(
+    538, "5.7.11", "Encryption required for requested authentication mechanism", always=True
+)
+NOT_TRUSTED = _canned(550, "5.7.0", "Insufficient authorization")
+TLS_NOT_ACCEPTED = _canned(554, "5.7.0", "TLS was not accepted; only QUIT is left", always=True)
 BARE_NEWLINE = _canned(550, "5.5.2", "A line of the message ends with a bare CR or LF")
 TOO_MUCH_DATA = _canned(552, "5.3.4", "Message exceeds the size limit")
 BAD_REVERSE_PATH = _canned(553, "5.1.7", "Malformed sender address")

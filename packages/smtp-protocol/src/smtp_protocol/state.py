@@ -1,24 +1,32 @@
-"""State: rule 1, whatever moves the state of a session is here, and most of it in one table."""
+"""State: rule 1, whatever moves the state of a session is here, and most of it in three tables."""
 
 from collections.abc import Mapping
 from enum import Enum
 
 from smtp_protocol import replies
 from smtp_protocol.commands import (
+    Auth,
+    Bdat,
     Data,
     Ehlo,
     Expn,
     Helo,
     Help,
+    Lhlo,
     Mail,
     Noop,
     Quit,
     Rcpt,
     Rset,
+    StartTls,
     Unknown,
     Vrfy,
+    Xclient,
+    Xforward,
 )
-from smtp_protocol.events import BodyEnd, Connected, Event
+from smtp_protocol.config import ProtocolConfig
+from smtp_protocol.events import AuthResponse, BodyEnd, Connected, Event
+from smtp_protocol.options import MailOptions
 from smtp_protocol.replies import ProtocolError, Reply
 
 __all__ = ["State"]
@@ -29,7 +37,7 @@ class State(Enum):
 
     #: The greeting is owed.
     CONNECTED = "connected"
-    #: Greeted, but no HELO or EHLO yet.
+    #: Greeted, but no HELO, EHLO or LHLO yet.
     GREETED = "greeted"
     #: No mail transaction.
     READY = "ready"
@@ -39,80 +47,124 @@ class State(Enum):
     RCPT = "rcpt"
     #: The octets that come are the message.
     DATA = "data"
+    #: A message has come in part, by BDAT.
+    CHUNKS = "chunks"
+    #: A challenge of AUTH waits for its response.
+    AUTH = "auth"
+    #: The octets that come are TLS, which is not ours.
+    TLS = "tls"
+    #: TLS was not to the server's liking: QUIT is left.
+    UNTRUSTED = "untrusted"
     #: Nothing more is read or sent.
     CLOSED = "closed"
 
+    # Members are singletons, and the tables below are asked for them at every command.
+    __hash__ = object.__hash__
 
-#: What asks for a reply: a command, the connection itself, or the end of a message.
+
+#: What asks for a reply: a command, the connection itself, a response, the end of a message.
 Request = type[Event]
 
-#: State and what asks for a reply → the state after a positive one. An absent entry is the 503.
+
+def _staying(state: State) -> Mapping[Request, State]:
+    """What can be asked at any time and moves nothing (RFC 5321 §4.1.4)."""
+    return dict.fromkeys((Noop, Vrfy, Expn, Help, Unknown), state)
+
+
+_GREETINGS: Mapping[Request, State] = {
+    Ehlo: State.READY,
+    Helo: State.READY,
+    Lhlo: State.READY,
+}
+
+#: State and what asks for a reply: the state after one of 2yz. What stands neither here nor in
+#: the next table is answered 503.
 TRANSITIONS: Mapping[State, Mapping[Request, State]] = {
     State.CONNECTED: {
         Connected: State.GREETED,
     },
     State.GREETED: {
-        Ehlo: State.READY,
-        Helo: State.READY,
-        # RFC 5321 §4.1.4: these can be used without a session having been initialized.
+        **_staying(State.GREETED),
+        **_GREETINGS,
         Rset: State.GREETED,
-        Noop: State.GREETED,
-        Vrfy: State.GREETED,
-        Expn: State.GREETED,
-        Help: State.GREETED,
-        Unknown: State.GREETED,
+        Xclient: State.GREETED,
         Quit: State.CLOSED,
     },
     State.READY: {
-        Ehlo: State.READY,
-        Helo: State.READY,
-        Mail: State.MAIL,
+        **_staying(State.READY),
+        **_GREETINGS,
         Rset: State.READY,
-        Noop: State.READY,
-        Vrfy: State.READY,
-        Expn: State.READY,
-        Help: State.READY,
-        Unknown: State.READY,
+        Mail: State.MAIL,
+        StartTls: State.TLS,
+        Auth: State.READY,
+        # XCLIENT_README: the session is as after the greeting.
+        Xclient: State.GREETED,
+        Xforward: State.READY,
         Quit: State.CLOSED,
     },
     State.MAIL: {
-        Ehlo: State.READY,
-        Helo: State.READY,
-        Rcpt: State.RCPT,
+        **_staying(State.MAIL),
+        **_GREETINGS,
         Rset: State.READY,
-        Noop: State.MAIL,
-        Vrfy: State.MAIL,
-        Expn: State.MAIL,
-        Help: State.MAIL,
-        Unknown: State.MAIL,
+        Rcpt: State.RCPT,
         Quit: State.CLOSED,
     },
     State.RCPT: {
-        Ehlo: State.READY,
-        Helo: State.READY,
-        Rcpt: State.RCPT,
-        Data: State.DATA,
+        **_staying(State.RCPT),
+        **_GREETINGS,
         Rset: State.READY,
-        Noop: State.RCPT,
-        Vrfy: State.RCPT,
-        Expn: State.RCPT,
-        Help: State.RCPT,
-        Unknown: State.RCPT,
+        Rcpt: State.RCPT,
+        Bdat: State.CHUNKS,
+        BodyEnd: State.READY,
         Quit: State.CLOSED,
     },
     State.DATA: {
         BodyEnd: State.READY,
     },
+    State.CHUNKS: {
+        **_staying(State.CHUNKS),
+        **_GREETINGS,
+        Rset: State.READY,
+        Bdat: State.CHUNKS,
+        BodyEnd: State.READY,
+        Quit: State.CLOSED,
+    },
+    State.AUTH: {
+        AuthResponse: State.READY,
+    },
+    State.TLS: {},
+    State.UNTRUSTED: {
+        Quit: State.CLOSED,
+    },
     State.CLOSED: {},
 }
 
-#: The few that move the state when the reply is negative, too.
+#: The same for 3yz, which asks the client to go on.
+INTERMEDIATE_TRANSITIONS: Mapping[State, Mapping[Request, State]] = {
+    State.READY: {Auth: State.AUTH},
+    State.RCPT: {Data: State.DATA},
+    State.AUTH: {AuthResponse: State.AUTH},
+}
+
+#: The same for 4yz and 5yz, which otherwise move nothing.
 REFUSED_TRANSITIONS: Mapping[State, Mapping[Request, State]] = {
     # RFC 5321 §3.1: after a greeting of 554, or of 4yz, there is no session.
     State.CONNECTED: {Connected: State.CLOSED},
     # RFC 5321 §4.1.1.4: the end of the data ends the transaction, whatever the answer.
     State.DATA: {BodyEnd: State.READY},
+    # RFC 3030 §2: what follows a chunk that was refused makes no whole message.
+    State.RCPT: {Bdat: State.READY, BodyEnd: State.READY},
+    State.CHUNKS: {Bdat: State.READY, BodyEnd: State.READY},
+    State.AUTH: {AuthResponse: State.READY},
 }
+
+_DEFAULT = ProtocolConfig()
+
+# RFC 3207 §4: what a server that requires TLS answers without it.
+_BEFORE_TLS: frozenset[Request] = frozenset({Ehlo, Lhlo, Noop, Quit, StartTls})
+
+# What a server that requires authentication does not do without it (RFC 4954 §6).
+_AFTER_AUTH: frozenset[Request] = frozenset({Mail, Rcpt, Data, Bdat, Vrfy, Expn, Help})
 
 
 class SessionState:
@@ -120,16 +172,40 @@ class SessionState:
 
     Attributes:
         current: Where it is.
-        extended: Whether it was begun with EHLO, so that parameters can be used.
-        smtputf8: Whether the transaction was begun with SMTPUTF8.
+        extended: Whether it was begun with EHLO or LHLO, so that extensions can be used.
+        tls: Whether it is inside TLS.
+        authenticated: Whether AUTH succeeded.
+        trusted: Whether the peer may speak for somebody else (XCLIENT, XFORWARD).
+        options: The parameters of the transaction's MAIL.
+        recipients: How many recipients the transaction has.
     """
 
-    __slots__ = ("current", "extended", "smtputf8")
+    __slots__ = (
+        "_config",
+        "_domains",
+        "_messages",
+        "authenticated",
+        "current",
+        "extended",
+        "options",
+        "recipients",
+        "tls",
+        "trusted",
+    )
 
-    def __init__(self) -> None:
+    def __init__(
+        self, config: ProtocolConfig = _DEFAULT, *, tls: bool = False, trusted: bool = False
+    ) -> None:
+        self._config = config
         self.current = State.CONNECTED
         self.extended = False
-        self.smtputf8 = False
+        self.tls = tls
+        self.authenticated = False
+        self.trusted = trusted
+        self.options = _NO_OPTIONS
+        self.recipients = 0
+        self._domains: set[str] = set()
+        self._messages = 0
 
     def check(self, event: Event, request: Request) -> None:
         """See whether ``event``, which moves as ``request`` does, may come now.
@@ -137,13 +213,60 @@ class SessionState:
         Raises:
             ProtocolError: It may not: 503, or what its own rule says.
         """
-        if request not in TRANSITIONS[self.current]:
+        config = self._config
+        if config.require_starttls and not self.tls and request not in _BEFORE_TLS:
+            raise ProtocolError(replies.NEEDS_STARTTLS)
+        if self.current is State.UNTRUSTED and request is not Quit:
+            raise ProtocolError(replies.TLS_NOT_ACCEPTED)
+        if request not in TRANSITIONS[self.current] and request not in (
+            INTERMEDIATE_TRANSITIONS.get(self.current, ())
+        ):
             raise ProtocolError(replies.BAD_SEQUENCE)
-        if isinstance(event, Mail | Rcpt):
-            if event.options and not self.extended:
-                raise ProtocolError(replies.NO_PARAMETERS)
-            if isinstance(event, Rcpt) and not (event.address.isascii() or self.smtputf8):
-                raise ProtocolError(replies.NEEDS_SMTPUTF8)
+        if config.auth_required and not self.authenticated and request in _AFTER_AUTH:
+            raise ProtocolError(replies.NEEDS_AUTH)
+        match event:
+            case Mail():
+                self._check_mail(event)
+            case Rcpt():
+                self._check_rcpt(event)
+            case Data() if self.options.body == "BINARYMIME":
+                # RFC 3030 §3: DATA cannot carry it.
+                raise ProtocolError(replies.BAD_SEQUENCE)
+            case StartTls() if self.tls:
+                raise ProtocolError(replies.BAD_SEQUENCE)
+            case Auth():
+                self._check_auth()
+            case Xclient() | Xforward() if not self.trusted:
+                raise ProtocolError(replies.NOT_TRUSTED)
+
+    def _check_mail(self, mail: Mail) -> None:
+        if mail.options and not self.extended:
+            raise ProtocolError(replies.NO_PARAMETERS)
+        if mail.options.requiretls and not self.tls:
+            # RFC 8689 §4.2: without TLS on the way here it is too late to require it.
+            raise ProtocolError(replies.NEEDS_TLS)
+        if self._config.mail_max is not None and self._messages >= self._config.mail_max:
+            raise ProtocolError(replies.TOO_MANY_MESSAGES)
+
+    def _check_rcpt(self, rcpt: Rcpt) -> None:
+        if rcpt.options and not self.extended:
+            raise ProtocolError(replies.NO_PARAMETERS)
+        if not (rcpt.address.isascii() or self.options.smtputf8):
+            raise ProtocolError(replies.NEEDS_SMTPUTF8)
+        config = self._config
+        if config.rcpt_max is not None and self.recipients >= config.rcpt_max:
+            raise ProtocolError(replies.TOO_MANY_RECIPIENTS)
+        if config.rcpt_domain_max is not None:
+            domains = self._domains | {_domain(rcpt.address)}
+            if len(domains) > config.rcpt_domain_max:
+                raise ProtocolError(replies.TOO_MANY_DOMAINS)
+
+    def _check_auth(self) -> None:
+        # RFC 4954 §4: only with EHLO, and not again after a success.
+        if not self.extended or self.authenticated:
+            raise ProtocolError(replies.BAD_SEQUENCE)
+        if self._config.auth_require_tls and not self.tls:
+            raise ProtocolError(replies.AUTH_NEEDS_TLS)
 
     def replied(self, event: Event | None, request: Request, reply: Reply) -> None:
         """Move as ``reply`` to ``event`` says."""
@@ -151,18 +274,51 @@ class SessionState:
             # RFC 5321 §3.8: the server closes the connection after it.
             self.current = State.CLOSED
             return
+        table = _TABLES[reply.code // 100]
+        self.current = table.get(self.current, {}).get(request, self.current)
         if not reply.positive:
-            row = REFUSED_TRANSITIONS.get(self.current, {})
-            self.current = row.get(request, self.current)
             return
-        if request is Data and reply.code != 354:
-            return  # RFC 5321 §4.1.1.4: nothing else makes the client send the message
-        self.current = TRANSITIONS[self.current][request]
-        if request is Ehlo or request is Helo:
-            self.extended = request is Ehlo
+        if request in _GREETINGS:
+            self.extended = request is not Helo
         elif isinstance(event, Mail):
-            self.smtputf8 = event.options.smtputf8
+            self.options = event.options
+            self.recipients = 0
+            self._domains.clear()
+            self._messages += 1
+        elif isinstance(event, Rcpt):
+            self.recipients += 1
+            if self._config.rcpt_domain_max is not None:
+                self._domains.add(_domain(event.address))
+        elif request in (Auth, AuthResponse):
+            self.authenticated = reply.code // 100 == 2
+        elif request is Xclient:
+            self.extended = False
+
+    def tls_started(self) -> None:
+        """Forget what was said in the clear (RFC 3207 §4.2)."""
+        self.current = State.GREETED
+        self.tls = True
+        self.extended = False
+        self.authenticated = False
+
+    def tls_refused(self) -> None:
+        """Leave nothing but QUIT (RFC 3207 §4.1)."""
+        self.current = State.UNTRUSTED
 
     def close(self) -> None:
         """Nothing more is read or sent."""
         self.current = State.CLOSED
+
+
+_TABLES: Mapping[int, Mapping[State, Mapping[Request, State]]] = {
+    2: TRANSITIONS,
+    3: INTERMEDIATE_TRANSITIONS,
+    4: REFUSED_TRANSITIONS,
+    5: REFUSED_TRANSITIONS,
+}
+
+_NO_OPTIONS = MailOptions()
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2].lower()

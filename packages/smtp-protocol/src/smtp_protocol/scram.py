@@ -1,0 +1,228 @@
+"""SCRAM: both sides know the password, neither sends it, and the server need not store it.
+
+RFC 5802, with SHA-256 as of RFC 7677.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import secrets
+import stringprep
+import unicodedata
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
+
+from smtp_protocol import replies
+from smtp_protocol.auth import AuthResult
+from smtp_protocol.replies import ProtocolError
+from smtp_protocol.sasl import Ask, Challenge, Finished, Mechanism, Step
+
+__all__ = ["ScramKeys", "ScramLogin", "ScramSHA1", "ScramSHA256"]
+
+Hash = Literal["sha1", "sha256"]
+
+# RFC 7677 §4 asks for at least 4,096.
+_ITERATIONS = 4096
+
+# For a name that nobody has the client gets a salt all the same, always the same one for it, so
+# that it cannot tell which names there are.
+_DECOY = secrets.token_bytes(32)
+
+# RFC 5802 §7: client-first-message = gs2-header client-first-message-bare
+_CLIENT_FIRST = re.compile(
+    rb"(?P<header>[ny],(?:a=(?P<authzid>[^,]+))?,)"
+    rb"(?P<bare>n=(?P<login>[^,]+),r=(?P<nonce>[!-+\--~]+)(?:,[A-Za-z]=[^,]*)*)"
+)
+# RFC 5802 §7: client-final-message = channel-binding "," nonce ["," extensions] "," proof
+_CLIENT_FINAL = re.compile(
+    rb"(?P<unproven>c=(?P<binding>[A-Za-z0-9+/=]+),r=(?P<nonce>[!-+\--~]+)(?:,[A-Za-z]=[^,]*)*)"
+    rb",p=(?P<proof>[A-Za-z0-9+/=]+)"
+)
+_PROHIBITED = (
+    stringprep.in_table_c12,
+    stringprep.in_table_c21_c22,
+    stringprep.in_table_c3,
+    stringprep.in_table_c4,
+    stringprep.in_table_c5,
+    stringprep.in_table_c6,
+    stringprep.in_table_c7,
+    stringprep.in_table_c8,
+    stringprep.in_table_c9,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScramKeys:
+    """What a server stores of a password (RFC 5802 §2.2). The password cannot be had from it.
+
+    Args:
+        salt: The salt, at least one octet.
+        iterations: The iteration count.
+        stored_key: H(ClientKey).
+        server_key: ServerKey.
+    """
+
+    salt: bytes
+    iterations: int
+    stored_key: bytes = field(repr=False)
+    server_key: bytes = field(repr=False)
+
+    @classmethod
+    def from_password(
+        cls,
+        password: str,
+        *,
+        hash_name: Hash = "sha256",
+        salt: bytes | None = None,
+        iterations: int = _ITERATIONS,
+    ) -> Self:
+        """Make the keys of a password.
+
+        Args:
+            password: The password.
+            hash_name: The hash of the mechanism that the keys are for.
+            salt: A salt; 16 random octets by default.
+            iterations: The iteration count, at least 4,096 in earnest.
+
+        Raises:
+            ValueError: The password has a character that RFC 4013 prohibits.
+        """
+        salt = secrets.token_bytes(16) if salt is None else salt
+        prepared = saslprep(password).encode()
+        salted = hashlib.pbkdf2_hmac(hash_name, prepared, salt, iterations)
+        client_key = hmac.digest(salted, b"Client Key", hash_name)
+        return cls(
+            salt,
+            iterations,
+            hashlib.new(hash_name, client_key).digest(),
+            hmac.digest(salted, b"Server Key", hash_name),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScramLogin:
+    """What SCRAM hands to an authenticator, whose result has `ScramKeys` as its ``auth_data``.
+
+    Args:
+        login: Whose keys are wanted.
+        authzid: Who the client wants to be, ``b""`` for the same.
+        hash_name: The hash that the keys are for.
+    """
+
+    login: bytes
+    authzid: bytes
+    hash_name: Hash
+
+
+class _Scram(Mechanism):
+    """One exchange: two messages of each side, and an empty response at the end."""
+
+    hash_name: ClassVar[Hash]
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._bare = b""
+        self._nonce = b""
+        self._server_first = b""
+        self._login = ScramLogin(b"", b"", self.hash_name)
+        self._keys: ScramKeys | None = None
+        self._known = False
+        self._verified = False
+
+    def respond(self, response: bytes) -> Step:
+        """Take the next message of the client."""
+        if self._verified:
+            return Finished(AuthResult(success=True, auth_data=self._login))
+        if self._keys is None:
+            return self._client_first(response)
+        return self._client_final(response, self._keys)
+
+    def resolve(self, result: AuthResult) -> Step:
+        """Take the keys, if there are any, and challenge."""
+        keys = result.auth_data
+        self._known = result.success and isinstance(keys, ScramKeys)
+        self._keys = keys if isinstance(keys, ScramKeys) and result.success else self._decoy()
+        self._server_first = b"r=%s,s=%s,i=%d" % (
+            self._nonce,
+            base64.b64encode(self._keys.salt),
+            self._keys.iterations,
+        )
+        return Challenge(self._server_first)
+
+    def _decoy(self) -> ScramKeys:
+        salt = hmac.digest(_DECOY, self._login.login, "sha256")[:16]
+        return ScramKeys(salt, _ITERATIONS, b"", b"")
+
+    def _client_first(self, response: bytes) -> Step:
+        match = _CLIENT_FIRST.fullmatch(response)
+        if match is None:
+            raise ProtocolError(replies.BAD_AUTH_RESPONSE)
+        self._header, self._bare = match["header"], match["bare"]
+        self._nonce = match["nonce"] + secrets.token_urlsafe(18).encode()
+        self._login = ScramLogin(
+            _saslname(match["login"]), _saslname(match["authzid"] or b""), self.hash_name
+        )
+        return Ask(self._login)
+
+    def _client_final(self, response: bytes, keys: ScramKeys) -> Step:
+        match = _CLIENT_FINAL.fullmatch(response)
+        if match is None:
+            raise ProtocolError(replies.BAD_AUTH_RESPONSE)
+        binding, proof = _decode(match["binding"]), _decode(match["proof"])
+        message = b",".join((self._bare, self._server_first, match["unproven"]))
+        signature = hmac.digest(keys.stored_key, message, self.hash_name)
+        client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=False))
+        proven = hmac.compare_digest(
+            hashlib.new(self.hash_name, client_key).digest(), keys.stored_key
+        )
+        same = binding == self._header and match["nonce"] == self._nonce
+        if not (proven and same and self._known and len(proof) == len(signature)):
+            return Finished(AuthResult(success=False))
+        self._verified = True
+        verifier = hmac.digest(keys.server_key, message, self.hash_name)
+        return Challenge(b"v=" + base64.b64encode(verifier))
+
+
+class ScramSHA256(_Scram):
+    """SCRAM-SHA-256 (RFC 7677)."""
+
+    hash_name: ClassVar[Hash] = "sha256"
+
+
+class ScramSHA1(_Scram):
+    """SCRAM-SHA-1 (RFC 5802)."""
+
+    hash_name: ClassVar[Hash] = "sha1"
+
+
+def _decode(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ProtocolError(replies.BAD_AUTH_RESPONSE) from None
+
+
+def _saslname(name: bytes) -> bytes:
+    """RFC 5802 §5.1: "," and "=" are written "=2C" and "=3D", and no other "=" is allowed."""
+    if re.search(rb"=(?!2C|3D)", name):
+        raise ProtocolError(replies.BAD_AUTH_RESPONSE)
+    return name.replace(b"=2C", b",").replace(b"=3D", b"=")
+
+
+def saslprep(text: str) -> str:
+    """Prepare a user name or password for comparison (RFC 4013).
+
+    Raises:
+        ValueError: It has a character that is prohibited.
+    """
+    mapped = "".join(
+        " " if stringprep.in_table_c12(character) else character
+        for character in text
+        if not stringprep.in_table_b1(character)
+    )
+    prepared = unicodedata.normalize("NFKC", mapped)
+    if any(prohibits(character) for character in prepared for prohibits in _PROHIBITED):
+        raise ValueError("a character that RFC 4013 prohibits")
+    return prepared
