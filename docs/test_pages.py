@@ -5,10 +5,13 @@
 
 import doctest
 import importlib
+import pkgutil
 import re
 import socket
 import subprocess
 import sys
+from dataclasses import fields
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,7 @@ from smtp_protocol import (
 )
 from smtp_protocol.state import TRANSITIONS
 from smtp_server.cli import parseargs
+from smtp_server.settings import Settings
 
 DOCS = Path(__file__).parent
 PAGES = sorted(DOCS.rglob("*.rst"))
@@ -140,3 +144,28 @@ def test_every_file_is_described(package: str) -> None:
     assert sorted(described) == sorted(
         {path.name for path in source.glob("*.py")} - {"__init__.py"}
     )
+
+
+@each_page
+def test_names_with_their_package_exist(page: Path) -> None:
+    found = re.findall(r"``(smtp_(?:server|protocol|handlers))\.([\w.]+)", page.read_text("utf-8"))
+    assert [name for name in found if not exists(*name)] == []
+
+
+def exists(package: str, path: str) -> bool:
+    """Whether ``path`` leads somewhere from the package, through modules and attributes."""
+    try:
+        pkgutil.resolve_name(f"{package}.{path}")
+    except (AttributeError, ImportError):
+        # An entry-point group has the form of a name.
+        return bool(entry_points(group=f"{package}.{path}"))
+    return True
+
+
+def test_keywords_of_smtp_with_their_defaults() -> None:
+    page = (DOCS / "api" / "smtp_server.rst").read_text("utf-8")
+    [section] = re.findall(r"^``SMTP``\n-+\n(.*?)^``\w+``\n-+$", page, re.M | re.S)
+    told = re.findall(r"``(\w+)=([^`]+)``", "\n".join(re.findall(r"^\* .*", section, re.M)))
+    told += re.findall(r"^  .*?``(\w+)=([^`]+)``", section, re.M)
+    defaults = {field.name: str(field.default) for field in fields(Settings)}
+    assert {name: value.strip('"') for name, value in told} == defaults
