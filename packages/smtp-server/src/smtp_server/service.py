@@ -22,6 +22,9 @@ __all__ = ["Service", "serve"]
 #: Seconds that a transaction has to finish when the service closes.
 GRACE = 5.0
 
+# Seconds that hooks have to clean up when they are cancelled after that.
+_CLEANING = 5.0
+
 
 class Service:
     """A running SMTP server, or one about to run: start it, or use it as an async context manager.
@@ -130,7 +133,11 @@ class Service:
         except TimeoutError:
             for smtp in self._connections:
                 smtp.abort()
-            await self._connections.wait_empty()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLEANING):
+                    await self._connections.wait_empty()
+            for smtp in self._connections:
+                smtp.abort()
 
     def stop_listening(self) -> None:
         """Take no new connections."""

@@ -234,14 +234,16 @@ class SMTP(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._lost = True
-        if self._task is None:
-            self._task = self._start(self._say_goodbye())
+        self._depart()
 
     # From events to replies.
 
     def _advance(self) -> None:
         """Work through what has come, until octets, a hook or the peer's reading are awaited."""
-        if self._advancing or self._task is not None:
+        if self._advancing:
+            return
+        if self._task is not None:
+            self._regulate_reading()
             return
         self._advancing = True
         while self._writing and self._task is None:
@@ -314,8 +316,7 @@ class SMTP(asyncio.Protocol):
             reply = await coroutine
         finally:
             self._task = None
-            if self._lost:
-                self._task = self._start(self._say_goodbye())
+            self._depart()
         self._last_sign = self._loop.time()
         self._conclude(event, reply)
         self._advance()
@@ -394,8 +395,8 @@ class SMTP(asyncio.Protocol):
     def abort(self) -> None:
         """End the session now, with 421, whatever is going on."""
         if self._task is not None:
-            self._task.cancel()
-            self._task = None
+            # Later, for a task that is cancelled before its first step never gets to its end.
+            self._loop.call_soon(self._task.cancel)
         self._finish(replies.CLOSING_SHUTDOWN)
 
     def _finish(self, reply: Reply) -> None:
@@ -420,14 +421,20 @@ class SMTP(asyncio.Protocol):
             self._transport.close()
         self._timer = self._loop.call_later(_LINGER, self._transport.abort)
 
+    def _depart(self) -> None:
+        """Take leave of handler and service, when the connection is lost and no hook at work."""
+        if self._lost and self._task is None:
+            self._task = self._start(self._say_goodbye())
+
     async def _say_goodbye(self) -> None:
-        if self._greeted:
-            try:
+        try:
+            if self._greeted:
                 await self.hooks.handle_DISCONNECT(self, self.session)
-            except Exception as error:
-                log(logging.ERROR, self.session, "handle_DISCONNECT failed", error=error)
-        if self.connections is not None:
-            self.connections.remove(self)
+        except Exception as error:
+            log(logging.ERROR, self.session, "handle_DISCONNECT failed", error=error)
+        finally:
+            if self.connections is not None:
+                self.connections.remove(self)
 
     # Time, reading and writing.
 
