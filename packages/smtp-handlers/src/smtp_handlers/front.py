@@ -1,0 +1,118 @@
+"""Front: what stands in front of another handler has all its hooks, but for those it overrides."""
+
+from collections.abc import AsyncIterator, Sequence
+from io import BytesIO
+
+from smtp_protocol import Answer, AnyHandler, Envelope, Handler, Hooks, Server, Session
+
+__all__ = ["Front", "Inner"]
+
+_HOOK = "handle_"
+_MECHANISM = "auth_"
+
+Answers = Answer | Sequence[Answer]
+
+
+class Inner(Hooks):
+    """All the hooks of a handler, to be called by what stands in front of it.
+
+    It has both `handle_DATA` and `handle_STREAM`, whichever of them the handler has: a message
+    always gets to it.
+
+    Args:
+        handler: The object with the hooks.
+
+    Raises:
+        TypeError: A hook cannot take its arguments, or the handler is a class.
+    """
+
+    def __init__(self, handler: AnyHandler) -> None:
+        # Hooks of commands that the server adds are passed on as well. Whether there are such
+        # commands is known to the server alone, which refuses a misspelt hook.
+        verbs = [name.removeprefix(_HOOK) for name in dir(handler) if name.startswith(_HOOK)]
+        super().__init__(handler, verbs)
+        if self.stream is not None:
+            vars(self)["handle_DATA"] = self._stream_content
+
+    async def handle_STREAM(
+        self,
+        server: Server,
+        session: Session,
+        envelope: Envelope,
+        chunks: AsyncIterator[bytes],
+    ) -> Answers:
+        """Hand the message on as it comes, or gather it for a handler that takes it whole."""
+        if self.stream is not None:
+            return await self.stream.handle_STREAM(server, session, envelope, chunks)
+        content = BytesIO()
+        async for chunk in chunks:
+            content.write(chunk)
+        envelope.content = content.getvalue()
+        return await self.handle_DATA(server, session, envelope)
+
+    async def _stream_content(
+        self, server: Server, session: Session, envelope: Envelope
+    ) -> Answers:
+        return await self.handle_STREAM(server, session, envelope, _Whole(envelope.content))
+
+
+class Front(Handler):
+    """Stands in front of another handler. Override the hooks that you have a say in.
+
+    Hooks that are not overridden are those of the handler behind. One that is calls the other
+    handler's through ``self.inner`` when it agrees, or answers by itself::
+
+        class NoNullSender(Front):
+            async def handle_MAIL(self, server, session, envelope, address, mail_options):
+                if not address:
+                    return "550 5.7.1 No bounces here"
+                return await self.inner.handle_MAIL(
+                    server, session, envelope, address, mail_options
+                )
+
+    Fronts can stand in front of one another; the outermost is asked first.
+
+    Args:
+        handler: The handler behind: any object with hooks.
+
+    Attributes:
+        inner: Its hooks.
+
+    Raises:
+        TypeError: The handler has a wrong hook.
+    """
+
+    def __init__(self, handler: AnyHandler) -> None:
+        self.inner = Inner(handler)
+        kind = type(self)
+        # A server prefers handle_STREAM. A front that wants the message whole gets it whole.
+        hidden = {"handle_STREAM"} if _overrides(kind, "handle_DATA") else set()
+        for name in dir(handler):
+            value = getattr(handler, name)
+            if (
+                (name in self.inner.own or name.startswith(_MECHANISM) or _is_mechanism(value))
+                and name not in hidden
+                and not _overrides(kind, name)
+            ):
+                setattr(self, name, value)
+
+
+def _overrides(kind: type, name: str) -> bool:
+    return getattr(kind, name, None) is not getattr(Handler, name, None)
+
+
+def _is_mechanism(value: object) -> bool:
+    return callable(value) and isinstance(getattr(value, "auth_mechanism", None), str)
+
+
+class _Whole(AsyncIterator[bytes]):
+    """The chunks of a message that is there already: one, or none."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def __anext__(self) -> bytes:
+        content, self._content = self._content, b""
+        if not content:
+            raise StopAsyncIteration
+        return content
