@@ -27,7 +27,10 @@ def bind_tcp(host: str | None, port: int) -> list[socket.socket]:
 
     Raises:
         OSError: The host is not known, or the port is not to be had; the text says which.
+        ValueError: The port is no port.
     """
+    if not 0 <= port <= 65535:
+        raise ValueError(f"a port is a number from 0 to 65535, not {port}")
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -86,6 +86,7 @@ class Service:
             for bind in self._binders:
                 # In a thread, for a host's name may have to be looked up.
                 sockets += await asyncio.to_thread(bind)
+                self._note_paths(sockets)
             for sock in sockets:
                 self._servers.append(
                     await loop.create_server(self._connect, sock=sock, ssl=self._ssl_context)
@@ -95,14 +96,15 @@ class Service:
                     )
                 )
         except BaseException:
+            self.stop_listening()
             for sock in sockets:
                 sock.close()
-            self._servers.clear()
             raise
-        self._unix_paths = [
-            (path, os.stat(path).st_ino) for path in self.addresses if isinstance(path, str)
-        ]
         return self
+
+    def _note_paths(self, sockets: list[socket.socket]) -> None:
+        names = [sock.getsockname() for sock in sockets]
+        self._unix_paths = [(name, os.stat(name).st_ino) for name in names if type(name) is str]
 
     def _connect(self) -> SMTP:
         smtp = self._factory()
