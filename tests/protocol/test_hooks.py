@@ -91,16 +91,21 @@ def test_hooks_of_the_instance() -> None:
     async def rset(server: Server, session: Session, envelope: Envelope) -> Answer:
         return "250 mine"
 
-    handler = handler_with()
-    handler.handle_RSET = rset
-    hooks = Hooks(handler)
-    assert hooks.own == {"handle_RSET"}
-    assert finish(hooks.handle_RSET(*NOTHING)) == "250 mine"
+    for handler in (handler_with(), Defaults()):
+        setattr(handler, "handle_RSET", rset)  # noqa: B010
+        hooks = Hooks(handler)
+        assert hooks.own == {"handle_RSET"}
+        assert finish(hooks.handle_RSET(*NOTHING)) == "250 mine"
+
+
+async def later() -> str:
+    return "250 OK"
 
 
 @pytest.mark.parametrize(
     "hook",
     [
+        lambda self, server, session, envelope: later(),
         lambda self, server, session, envelope: "250 OK",
         lambda self, *arguments: "250 OK",
         lambda self, server, session, envelope, more=1: "250 OK",
@@ -109,7 +114,9 @@ def test_hooks_of_the_instance() -> None:
     ],
 )
 def test_ways_to_write_a_hook(hook: object) -> None:
-    assert Hooks(handler_with(handle_RSET=hook)).own == {"handle_RSET"}
+    hooks = Hooks(handler_with(handle_RSET=hook))
+    assert hooks.own == {"handle_RSET"}
+    assert finish(hooks.handle_RSET(*NOTHING)) == "250 OK"
 
 
 @pytest.mark.parametrize(

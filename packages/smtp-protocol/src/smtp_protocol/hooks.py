@@ -48,10 +48,7 @@ class Hooks(Handler):
         for name in sorted(names):
             _check(handler, name)
             setattr(self, name, _as_coroutine_function(getattr(handler, name)))
-        kind = type(handler)
-        self.own = frozenset(
-            name for name in names if getattr(kind, name, None) is not getattr(Handler, name, ())
-        )
+        self.own = frozenset(name for name in names if not _is_inherited(handler, name))
         self.stream = cast(HandlesSTREAM, handler) if "handle_STREAM" in names else None
 
 
@@ -67,6 +64,11 @@ def _check(handler: object, name: str) -> None:
         model = HandlesSTREAM if name == "handle_STREAM" else Handler
         right = ", ".join(inspect.signature(getattr(model, name)).parameters)
         raise TypeError(f"{owner}.{name} cannot be called as {name}({right})") from None
+
+
+def _is_inherited(handler: object, name: str) -> bool:
+    function = getattr(getattr(handler, name), "__func__", None)
+    return function is not None and function is getattr(Handler, name, None)
 
 
 def _as_coroutine_function(hook: Callable[..., Any]) -> Callable[..., Any]:
