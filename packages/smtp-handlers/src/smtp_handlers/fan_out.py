@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Sequence
 
 from smtp_handlers.front import Answers, Front, Inner
 from smtp_protocol import (
+    Answer,
     AnyHandler,
     BodyAborted,
     Envelope,
+    MailOptions,
     Recipient,
     Reply,
     Server,
@@ -39,6 +41,20 @@ class FanOut(Front):
     def __init__(self, handler: AnyHandler, *others: AnyHandler) -> None:
         super().__init__(handler)
         self._others = [Inner(other) for other in others]
+
+    async def handle_MAIL(
+        self,
+        server: Server,
+        session: Session,
+        envelope: Envelope,
+        address: str,
+        mail_options: MailOptions,
+    ) -> Answer:
+        """Let the first handler decide, and write down what the others are to be told."""
+        answer = await self.inner.handle_MAIL(server, session, envelope, address, mail_options)
+        if not envelope.mail_options:
+            envelope.mail_options.extend(mail_options)
+        return answer
 
     async def handle_STREAM(
         self,

@@ -1,6 +1,6 @@
 """Front: what stands in front of another handler has all its hooks, but for those it overrides."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from io import BytesIO
 
 from smtp_protocol import Answer, AnyHandler, Envelope, Handler, Hooks, Server, Session
@@ -87,14 +87,22 @@ class Front(Handler):
         kind = type(self)
         # A server prefers handle_STREAM. A front that wants the message whole gets it whole.
         hidden = {"handle_STREAM"} if _overrides(kind, "handle_DATA") else set()
-        for name in dir(handler):
-            value = getattr(handler, name)
-            if (
-                (name in self.inner.own or name.startswith(_MECHANISM) or _is_mechanism(value))
-                and name not in hidden
-                and not _overrides(kind, name)
-            ):
-                setattr(self, name, value)
+        passed_on = self.inner.own | _own_commands_and_mechanisms(handler)
+        for name in passed_on - hidden:
+            if not _overrides(kind, name):
+                setattr(self, name, getattr(handler, name))
+
+
+def _own_commands_and_mechanisms(handler: object) -> set[str]:
+    """The names of what a server looks for in a handler beside the hooks that every server has."""
+    not_hooks: Collection[str] = getattr(handler, "own_hooks", ())
+    return {
+        name
+        for name in dir(handler)
+        if (name.startswith(_HOOK) and name not in not_hooks and name not in dir(Handler))
+        or name.startswith(_MECHANISM)
+        or _is_mechanism(getattr(handler, name))
+    }
 
 
 def _overrides(kind: type, name: str) -> bool:

@@ -104,7 +104,7 @@ def _unique_name() -> str:
     """A file name that no other delivery has, on any machine (the Maildir convention)."""
     seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
     host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
-    unique = f"M{microseconds}P{os.getpid()}Q{next(_numbers)}R{secrets.token_hex(4)}"
+    unique = f"M{microseconds:06}P{os.getpid()}Q{next(_numbers)}R{secrets.token_hex(4)}"
     return f"{seconds}.{unique}.{host}"
 
 

@@ -28,6 +28,8 @@ _TOO_MANY = Reply.parse("450 4.7.1 Too many messages, try again later")
 # Clients that are remembered before those are forgotten that may send at full rate again.
 _MANY = 10_000
 
+_now = time.monotonic
+
 #: Tells of an address whether it is meant.
 AddressTest = Callable[[str], bool | Awaitable[bool]]
 
@@ -142,7 +144,7 @@ class RateLimit(Front):
         mail_options: MailOptions,
     ) -> Answer:
         """Refuse the message, or leave it to the handler behind."""
-        if not self._take(self._key(session), time.monotonic()):
+        if not self._take(self._key(session), _now()):
             return _TOO_MANY
         return await self.inner.handle_MAIL(server, session, envelope, address, mail_options)
 

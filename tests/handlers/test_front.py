@@ -1,0 +1,177 @@
+"""Front: what it does not override is the other handler's, and a message always gets there."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.handlers.clients import HELLO, session
+
+from smtp_handlers import Front
+from smtp_protocol import (
+    Answer,
+    AnyHandler,
+    AuthResult,
+    Envelope,
+    Handler,
+    Hooks,
+    Reply,
+    Server,
+    Session,
+    auth_mechanism,
+)
+
+
+class Whole(Handler):
+    """Takes messages whole."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> Answer:
+        self.taken.append(envelope.content)
+        return "250 taken whole"
+
+
+class Streaming:
+    """Takes messages as they come, and subclasses nothing."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    async def handle_STREAM(
+        self,
+        server: Server,
+        session: Session,
+        envelope: Envelope,
+        chunks: AsyncIterator[bytes],
+    ) -> Answer:
+        self.taken.append(b"".join([chunk async for chunk in chunks]))
+        return "250 taken as it came"
+
+
+class LooksAtContent(Front):
+    async def handle_DATA(
+        self, server: Server, session: Session, envelope: Envelope
+    ) -> Answer | list[Answer]:
+        if b"spam" in envelope.content:
+            return "554 5.6.0 No spam"
+        return list_or_answer(await self.inner.handle_DATA(server, session, envelope))
+
+
+class LooksAtChunks(Front):
+    async def handle_STREAM(
+        self,
+        server: Server,
+        session: Session,
+        envelope: Envelope,
+        chunks: AsyncIterator[bytes],
+    ) -> Answer | list[Answer]:
+        return list_or_answer(await self.inner.handle_STREAM(server, session, envelope, chunks))
+
+
+def list_or_answer(result: object) -> Answer:
+    assert isinstance(result, str | Reply)
+    return result
+
+
+@pytest.mark.parametrize("front", [Front, LooksAtContent, LooksAtChunks])
+@pytest.mark.parametrize(
+    ("handler", "answer"),
+    [(Whole(), "250 taken whole"), (Streaming(), "250 taken as it came")],
+    ids=["whole", "streaming"],
+)
+async def test_message_gets_there(
+    front: type[Front], handler: Whole | Streaming, answer: str
+) -> None:
+    handler.taken.clear()
+    async with session(front(front(handler))) as client:
+        assert await client.send() == Reply.parse(answer)
+        assert await client.send(b"") == Reply.parse(answer)
+    assert handler.taken == [HELLO, b""]
+
+
+@pytest.mark.parametrize("handler", [Whole(), Streaming()], ids=["whole", "streaming"])
+async def test_front_that_wants_the_message_whole_is_never_passed_by(
+    handler: Whole | Streaming,
+) -> None:
+    handler.taken.clear()
+    async with session(LooksAtContent(handler)) as client:
+        assert (await client.send(b"spam\r\n")).code == 554
+    assert handler.taken == []
+
+
+class Various:
+    own_hooks = frozenset({"handle_own"})
+
+    async def handle_EHLO(
+        self,
+        server: Server,
+        session: Session,
+        envelope: Envelope,
+        hostname: str,
+        responses: list[str],
+    ) -> list[str]:
+        session.host_name = hostname
+        return ["250-X-OWN", *responses]
+
+    async def handle_exception(self, error: Exception) -> str:
+        return f"459 {error}"
+
+    async def handle_PING(
+        self, server: Server, session: Session, envelope: Envelope, arg: str
+    ) -> str:
+        return f"250 PONG {arg}"
+
+    def handle_own(self) -> None:
+        """No hook at all."""
+
+    async def auth_TOKEN(self, server: Server, args: list[str]) -> AuthResult:
+        return AuthResult(success=True)
+
+    @auth_mechanism("X-OTHER")
+    async def other(self, server: Server, args: list[str]) -> AuthResult:
+        return AuthResult(success=True)
+
+
+def test_everything_else_is_the_other_handlers() -> None:
+    handler: AnyHandler = Various()
+    front = Front(Front(handler))
+    assert {"handle_PING", "auth_TOKEN", "other"} <= set(vars(front))
+    assert "handle_own" not in dir(front)
+    assert Hooks(front, {"PING"}).own == {"handle_EHLO", "handle_exception"}
+
+
+async def test_hooks_of_the_other_handler_are_called() -> None:
+    class Fails(Front):
+        async def handle_RSET(self, server: Server, session: Session, envelope: Envelope) -> str:
+            raise RuntimeError("no")
+
+    class NoOwnCommands(Various):
+        own_hooks = frozenset({"handle_own", "handle_PING"})
+
+    async with session(Fails(NoOwnCommands())) as client:
+        assert (await client("EHLO again")).lines[0] == "X-OWN"
+        assert (await client("RSET")) == Reply.parse("459 no")
+
+
+def test_misspelt_hook_is_refused_as_without_front() -> None:
+    class Misspelt(Whole):
+        async def handle_RCTP(self) -> None: ...
+
+    with pytest.raises(TypeError, match=r"handle_RCTP is not a hook; did you mean handle_RCPT"):
+        Hooks(Front(Misspelt()))
+
+
+def test_bad_hook_and_class_are_refused_at_once() -> None:
+    class Bad:
+        async def handle_DATA(self) -> None: ...
+
+    with pytest.raises(TypeError, match="handle_DATA"):
+        Front(Bad())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="pass an instance"):
+        Front(Whole)  # type: ignore[arg-type]
+
+
+async def test_defaults_stay_the_servers_own() -> None:
+    # A server answers at once where it knows that the hook is the default one.
+    assert Hooks(Front(Whole())).own == {"handle_DATA"}
+    assert Hooks(Front(Streaming())).own == {"handle_STREAM"}
