@@ -240,8 +240,17 @@ class _Unthreaded(_Base):
 
         Raises:
             OSError: The address is not to be had; the text says why.
-            RuntimeError: The loop is running; there, use `smtp_server.serve`.
+            RuntimeError: A loop is running (there, use `smtp_server.serve`), or it was begun
+                already.
         """
+        if self.service is not None:
+            raise RuntimeError("the controller was begun already; end it first")
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            raise RuntimeError("an event loop is running; inside of it, use smtp_server.serve")
         if self.loop is None:
             self.loop = asyncio.new_event_loop()
         service = self._make_service()
