@@ -7,7 +7,11 @@ from tests.conformance.transcript import Transcript
 
 from smtp_protocol import (
     NEED_DATA,
+    PAUSED,
     Answer,
+    Auth,
+    AuthResponse,
+    Bdat,
     BodyChunk,
     BodyEnd,
     Command,
@@ -20,6 +24,7 @@ from smtp_protocol import (
     Handler,
     Helo,
     Help,
+    Lhlo,
     Mail,
     Noop,
     ProtocolConfig,
@@ -30,16 +35,19 @@ from smtp_protocol import (
     Rset,
     ServerConnection,
     Session,
+    StartTls,
     Unknown,
     Vrfy,
+    Xclient,
+    Xforward,
     replies,
 )
 from smtp_protocol.auth import Missing
-from smtp_protocol.events import PAUSED
 from smtp_protocol.extensions import ehlo_keywords
 from smtp_protocol.parser import SYNTAX
 
 ResultT = TypeVar("ResultT")
+Request = Command | Connected | BodyEnd | AuthResponse | Refused
 
 
 class Defaults(Handler):
@@ -137,7 +145,7 @@ class EngineServer:
             self._replied(event, reply)
         self.closed = True
 
-    def _answer(self, event: Command | Connected | BodyEnd | Refused) -> Reply:
+    def _answer(self, event: Request) -> Reply:
         hooks, context = self.hooks, (self, self.session, self.envelope)
         answer: Answer
         match event:
@@ -147,7 +155,7 @@ class EngineServer:
                 answer = finish(hooks.handle_CONNECT(*context))
             case Helo(hostname):
                 answer = finish(hooks.handle_HELO(*context, hostname))
-            case Ehlo(hostname):
+            case Ehlo(hostname) | Lhlo(hostname):
                 answer = self._ehlo(hostname)
             case Mail(address, mail_options):
                 answer = finish(hooks.handle_MAIL(*context, address, mail_options))
@@ -155,6 +163,8 @@ class EngineServer:
                 answer = finish(hooks.handle_RCPT(*context, address, rcpt_options))
             case Data():
                 answer = replies.START_MAIL_INPUT
+            case Bdat():
+                answer = replies.CHUNK_OK
             case BodyEnd():
                 answer = self._data()
             case Rset():
@@ -171,6 +181,8 @@ class EngineServer:
                 answer = finish(hooks.handle_HELP(*context, topic))
             case Unknown():
                 answer = replies.UNKNOWN_COMMAND
+            case StartTls() | Auth() | AuthResponse() | Xclient() | Xforward():
+                raise NotImplementedError("this server has no TLS, users or proxies")
         return answer if isinstance(answer, Reply) else Reply.parse(answer)
 
     def _ehlo(self, hostname: str) -> Answer:
@@ -185,12 +197,12 @@ class EngineServer:
         assert isinstance(answer, str | Reply)
         return answer
 
-    def _replied(self, event: Command | Connected | BodyEnd | Refused, reply: Reply) -> None:
+    def _replied(self, event: Request, reply: Reply) -> None:
         if isinstance(event, BodyEnd) and reply.positive:
             self.delivered.append(self.envelope.content)
-        if isinstance(event, Ehlo | Helo | Rset | BodyEnd):
+        if isinstance(event, Ehlo | Helo | Lhlo | Rset | BodyEnd):
             self.envelope = Envelope()
-        if isinstance(event, Data):
+        if isinstance(event, Mail):
             self._content.clear()
 
 

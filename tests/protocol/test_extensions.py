@@ -17,8 +17,8 @@ def test_no_limit_is_size_0(limit: int | None) -> None:
 
 
 def test_extensions_are_in_order() -> None:
-    config = ProtocolConfig(extensions=frozenset({*ALL_EXTENSIONS, "SMTPUTF8"}))
-    lines = ehlo_keywords(config)
+    config = ProtocolConfig(extensions=frozenset({*ALL_EXTENSIONS, "SMTPUTF8"}), rcpt_max=1000)
+    lines = ehlo_keywords(config, tls=True)
     assert lines[:3] == ["SIZE 33554432", "8BITMIME", "SMTPUTF8"]
     assert [line.split()[0] for line in lines[3:-1]] == list(ALL_EXTENSIONS)
     assert lines[-1] == "HELP"

@@ -60,6 +60,8 @@ def test_defaults() -> None:
         "-SIZE=1",
         "SI_ZE=1",
         "SIZE=1\t",
+        "SIZE=1\x85BODY=7BIT",
+        "SIZE=1\x1cBODY=7BIT",
         "SIZE=1\0",
         "X=a=b",
         "X=\x7f",

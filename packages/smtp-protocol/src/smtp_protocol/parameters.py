@@ -45,7 +45,8 @@ _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9!#$%&'*+/?^_`{|}~-]+")
 _NOTIFICATIONS = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 
 
-@dataclass(frozen=True, slots=True)
+# Not slotted: Python 3.11 cannot make such a generic one as `Parameter[MailOptions](...)`.
+@dataclass(frozen=True)
 class Parameter(Generic[OptionsT]):
     """How one ESMTP parameter is read.
 
@@ -214,7 +215,7 @@ def parse_options(
     Raises:
         ProtocolError: 501 for a malformed or repeated parameter, 555 for an unknown one.
     """
-    for word in text.split():
+    for word in filter(None, text.split(" ")):
         match = grammar.ESMTP_PARAMETER.fullmatch(word)
         if match is None:
             raise ProtocolError(replies.BAD_PARAMETER)
