@@ -215,7 +215,8 @@ def main(args: Sequence[str] | None = None) -> None:
             enable_SMTPUTF8=namespace.smtputf8,
         )
     except (OSError, TypeError, ValueError) as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
+        reason = getattr(error, "strerror", None) or error
+        parser.exit(1, f"{parser.prog}: {reason}\n")
     finally:
         # After a failure nobody else will; the service has its own otherwise.
         if "service" not in locals():

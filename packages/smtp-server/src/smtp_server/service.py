@@ -44,10 +44,8 @@ class Service:
     ) -> None:
         self._factory = factory
         self._ssl_context = ssl_context
+        self._given = list(sockets)
         self._binders: list[Callable[[], list[socket.socket]]] = []
-        given = list(sockets)
-        if given:
-            self._binders.append(lambda: given)
         self._connections = Connections()
         self._servers: list[asyncio.Server] = []
         self._unix_paths: list[tuple[str, int]] = []
@@ -81,8 +79,9 @@ class Service:
         if self._servers:
             raise RuntimeError("the service is running already")
         loop = asyncio.get_running_loop()
-        sockets: list[socket.socket] = []
+        sockets = list(self._given)
         try:
+            self._note_paths(sockets)
             for bind in self._binders:
                 # In a thread, for a host's name may have to be looked up.
                 sockets += await asyncio.to_thread(bind)
