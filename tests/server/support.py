@@ -7,6 +7,8 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Self, Unpack
 
+import pytest
+
 from smtp_protocol import AnyHandler, Envelope, Handler, Server, Session
 from smtp_server import SMTP, Service, serve
 from smtp_server.settings import SharedKeywords, SMTPKeywords
@@ -17,6 +19,19 @@ DEADLINE = 30.0
 HOSTNAME = "mx.test"
 
 Address = tuple[str, int] | str
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has it."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 
 
 class Dialogue:

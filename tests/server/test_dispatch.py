@@ -187,7 +187,9 @@ async def test_the_defaults() -> None:
             "252 Cannot VRFY user, but will accept message and try to deliver"
         )
         assert await client.ask("EXPN list") == "502 Command not implemented"
-        assert (await client.ask("HELP")).startswith("214 Commands: DATA EHLO EXPN HELO")
+        help_text = await client.ask("HELP")
+        assert help_text.startswith("214 Commands: ")
+        assert {"DATA", "EHLO", "EXPN", "HELO", "VRFY"} <= set(help_text.split())
         assert await client.ask("HELP noop") == "214 Syntax: NOOP [text]"
         assert await client.ask("HELP me") == "504 No help on that"
         assert await client.ask("NOOP") == "250 OK"

@@ -69,13 +69,14 @@ async def test_the_session() -> None:
         assert session.peer_host == "127.0.0.1"
         assert session.loop is asyncio.get_running_loop()
         assert session.host_name is None
-        assert not session.extended_smtp
+        seen = [session.extended_smtp]
         await client.ask("EHLO client.test")
         assert session.host_name == "client.test"
-        assert session.extended_smtp
+        seen.append(session.extended_smtp)
         await client.ask("HELO [127.0.0.1]")
         assert session.host_name == "[127.0.0.1]"
-        assert not session.extended_smtp
+        seen.append(session.extended_smtp)
+        assert seen == [False, True, False]
     async with dialogue(handler):
         assert handler.sessions[1].id != session.id
 

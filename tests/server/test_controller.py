@@ -1,0 +1,554 @@
+"""Controllers: they start within their time or say why not, and stop without leaving anything."""
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from smtplib import SMTP as Client
+from smtplib import SMTPServerDisconnected
+from typing import Any
+
+import pytest
+from tests.server.support import DEADLINE, Dialogue, Keeper
+
+from smtp_handlers import Sink
+from smtp_protocol import Envelope, Handler, Server, Session
+from smtp_server import (
+    SMTP,
+    Controller,
+    UnixSocketController,
+    UnixSocketUnthreadedController,
+    UnthreadedController,
+)
+
+VARIABLES = ("SMTP_SERVER_CONTROLLER_TIMEOUT", "AIOSMTPD_CONTROLLER_TIMEOUT")
+CLOSING = (421, b"4.3.2 Service shutting down")
+
+
+def threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("smtp-server")}
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No variable is set before a test, and no thread is left after it."""
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    before = set(threading.enumerate())
+    yield
+    wait_until(lambda: set(threading.enumerate()) <= before)
+
+
+def client_of(controller: Controller) -> Client:
+    return Client(controller.hostname, controller.port, "client.test", timeout=DEADLINE)
+
+
+def ehlo_lines(controller: Controller) -> list[str]:
+    with client_of(controller) as client:
+        _, message = client.ehlo()
+    return message.decode().splitlines()[1:]
+
+
+# Starting and stopping.
+
+
+def test_start_and_stop() -> None:
+    controller = Controller(Sink(), port=0)
+    assert controller.hostname == "localhost"
+    assert controller.server is None
+    controller.start()
+    assert controller.port > 0
+    assert isinstance(controller.server, asyncio.Server)
+    assert len(threads()) == 1
+    with client_of(controller) as client:
+        assert client.noop() == (250, b"OK")
+        assert isinstance(controller.smtpd, SMTP)
+        assert controller.smtpd.session.peer_host in ("127.0.0.1", "::1")
+    controller.stop()
+    assert controller.server is None
+    assert threads() == set()
+    with pytest.raises(ConnectionRefusedError):
+        client_of(controller)
+
+
+def test_stop_without_start() -> None:
+    controller = Controller(Sink(), port=0)
+    controller.stop()
+    controller.start()
+    controller.stop()
+    controller.stop()
+
+
+def test_start_after_stop() -> None:
+    handler = Keeper()
+    controller = Controller(handler, "127.0.0.1", 0)
+    for _ in range(3):
+        controller.start()
+        with client_of(controller) as client:
+            client.sendmail("a@example.com", "b@example.com", "Hi")
+        controller.stop()
+    assert len(handler.envelopes) == 3
+
+
+def test_start_twice() -> None:
+    with Controller(Sink(), "127.0.0.1", 0) as controller:
+        with pytest.raises(RuntimeError, match="started already"):
+            controller.start()
+        with client_of(controller) as client:
+            assert client.noop()[0] == 250
+        assert len(threads()) == 1
+
+
+def test_the_default_port() -> None:
+    assert Controller(Sink()).port == 8025
+
+
+def test_a_context_manager() -> None:
+    with Controller(Sink(), "127.0.0.1", 0) as controller, client_of(controller) as client:
+        assert client.noop()[0] == 250
+    with pytest.raises(ConnectionRefusedError):
+        client_of(controller)
+
+
+def test_two_controllers_side_by_side() -> None:
+    first, second = Keeper(), Keeper()
+    with Controller(first, port=0) as one, Controller(second, port=0) as two:
+        assert one.port != two.port
+        with client_of(one) as client, client_of(two) as other:
+            client.sendmail("one@example.com", "b@example.com", "Hi")
+            other.sendmail("two@example.com", "b@example.com", "Hi")
+    assert [envelope.mail_from for envelope in first.envelopes] == ["one@example.com"]
+    assert [envelope.mail_from for envelope in second.envelopes] == ["two@example.com"]
+
+
+def test_a_loop_that_was_given() -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        controller = Controller(Keeper(), "127.0.0.1", 0, loop)
+        for _ in range(2):
+            with controller, client_of(controller) as client:
+                assert client.noop()[0] == 250
+                assert controller.smtpd is not None
+                assert controller.smtpd.session.loop is loop
+        assert not loop.is_running()
+    finally:
+        loop.close()
+
+
+def test_it_never_connects_to_itself() -> None:
+    handler = Keeper()
+    with Controller(handler, "127.0.0.1", 0):
+        pass
+    assert handler.sessions == []
+
+
+def test_every_address_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    getaddrinfo = socket.getaddrinfo
+
+    def remember(host: Any, *args: Any, **keywords: Any) -> Any:
+        asked.append(host)
+        return getaddrinfo("127.0.0.1", *args, **keywords)
+
+    monkeypatch.setattr("socket.getaddrinfo", remember)
+    with Controller(Sink(), "", 0) as controller:
+        assert controller.port > 0
+    assert asked == [None]
+
+
+# What it is told to be.
+
+
+def test_smtputf8_is_on_by_default() -> None:
+    with Controller(Sink(), port=0) as controller:
+        assert ehlo_lines(controller) == ["SIZE 33554432", "8BITMIME", "SMTPUTF8", "HELP"]
+    with Controller(Sink(), port=0, enable_SMTPUTF8=False) as controller:
+        assert ehlo_lines(controller) == ["SIZE 33554432", "8BITMIME", "HELP"]
+
+
+def test_the_names_of_the_server() -> None:
+    with (
+        Controller(Sink(), port=0, server_hostname="mx.test", ident="Mine 1.0") as controller,
+        Client(timeout=DEADLINE) as client,
+    ):
+        assert client.connect(controller.hostname, controller.port) == (220, b"mx.test Mine 1.0")
+
+
+def test_keywords_reach_the_server() -> None:
+    with (
+        Controller(Sink(), port=0, data_size_limit=100, max_recipients=1) as controller,
+        client_of(controller) as client,
+    ):
+        assert "SIZE 100" in ehlo_lines(controller)
+        client.ehlo()
+        client.mail("a@example.com")
+        assert client.rcpt("b@example.com")[0] == 250
+        assert client.rcpt("c@example.com")[0] == 452
+
+
+def test_a_factory_of_ones_own() -> None:
+    made: list[SMTP] = []
+
+    class Mine(Controller):
+        def factory(self) -> SMTP:
+            made.append(SMTP(self.handler, **self.SMTP_kwargs, ident="Mine"))
+            return made[-1]
+
+    controller = Mine(Sink(), "127.0.0.1", 0)
+    assert made == []
+    with controller, Client(timeout=DEADLINE) as client:
+        assert client.connect(controller.hostname, controller.port)[1].endswith(b" Mine")
+        assert controller.smtpd is made[-1]
+
+
+# What goes wrong.
+
+
+def raises_within(seconds: float, controller: Controller, *kinds: type[Exception]) -> Exception:
+    began = time.monotonic()
+    with pytest.raises(kinds) as error:
+        controller.start()
+    assert time.monotonic() - began < seconds
+    assert controller.server is None
+    return error.value
+
+
+def test_an_occupied_port() -> None:
+    with Controller(Sink(), "127.0.0.1", 0) as first:
+        second = Controller(Sink(), "127.0.0.1", first.port, ready_timeout=DEADLINE)
+        error = raises_within(DEADLINE, second, OSError)
+        expected = f"cannot listen on 127.0.0.1:{first.port}: Address already in use"
+        assert expected in str(error)
+        assert len(threads()) == 1
+    with second, client_of(second) as client:
+        assert client.noop()[0] == 250
+
+
+def test_an_address_of_another_machine() -> None:
+    controller = Controller(Sink(), "192.0.2.1", 0, ready_timeout=DEADLINE)
+    assert "cannot listen on 192.0.2.1:0" in str(raises_within(DEADLINE, controller, OSError))
+    assert threads() == set()
+
+
+def test_a_wrong_port() -> None:
+    controller = Controller(Sink(), "127.0.0.1", 70000, ready_timeout=DEADLINE)
+    assert "70000" in str(raises_within(DEADLINE, controller, ValueError))
+    assert threads() == set()
+
+
+def test_a_wrong_keyword() -> None:
+    wrong: dict[str, Any] = {"hostnme": "mx.test"}
+    with pytest.raises(TypeError, match="no keyword 'hostnme'; did you mean 'hostname'"):
+        Controller(Sink(), **wrong)
+    with pytest.raises(ValueError, match="timeout is a number of seconds"):
+        Controller(Sink(), timeout=-1)
+
+
+def test_a_misspelt_hook() -> None:
+    class Misspelt(Handler):
+        async def handle_DATE(self, server: Server, session: Session, envelope: Envelope) -> str:
+            return "250 OK"
+
+    for kind in (Controller, UnthreadedController):
+        with pytest.raises(TypeError, match=r"handle_DATE is not a hook; .* handle_DATA"):
+            kind(Misspelt())
+    for unix_kind in (UnixSocketController, UnixSocketUnthreadedController):
+        with pytest.raises(TypeError, match="handle_DATE is not a hook"):
+            unix_kind(Misspelt(), "smtp.sock")
+
+
+def test_a_factory_that_fails() -> None:
+    class Fails(Controller):
+        def factory(self) -> SMTP:
+            raise LookupError("no such thing")
+
+    controller = Fails(Sink(), "127.0.0.1", 0, ready_timeout=DEADLINE)
+    assert raises_within(DEADLINE, controller, LookupError).args == ("no such thing",)
+    assert threads() == set()
+
+
+class Sleepy(Controller):
+    """Its factory waits until it is told to go on."""
+
+    def __init__(self, **keywords: Any) -> None:
+        self.awake = threading.Event()
+        super().__init__(Sink(), "127.0.0.1", 0, **keywords)
+
+    def factory(self) -> SMTP:
+        """Wait first."""
+        assert self.awake.wait(DEADLINE)
+        return super().factory()
+
+
+def not_ready_after(seconds: float, controller: Sleepy) -> None:
+    """It gives up after its time, and leaves nothing behind."""
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match=f"not ready within {seconds:g} seconds") as error:
+        controller.start()
+    passed = time.monotonic() - began
+    assert seconds <= passed < seconds + DEADLINE
+    assert "ready_timeout or SMTP_SERVER_CONTROLLER_TIMEOUT" in str(error.value)
+    assert controller.server is None
+    controller.stop()
+    controller.awake.set()
+    wait_until(lambda: not threads())
+    with controller, client_of(controller) as client:
+        assert client.noop()[0] == 250
+
+
+def test_a_start_that_takes_too_long() -> None:
+    not_ready_after(0.05, Sleepy(ready_timeout=0.05))
+
+
+def test_the_time_that_it_has_by_default() -> None:
+    controller = Sleepy()
+    assert controller.ready_timeout == 1.0
+    not_ready_after(1.0, controller)
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_the_environment_changes_the_time(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "0.05")
+    controller = Sleepy(ready_timeout=DEADLINE)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"not ready within 0\.05 seconds"):
+        controller.start()
+    assert time.monotonic() - began < DEADLINE
+    monkeypatch.setenv(variable, str(DEADLINE))
+    controller.awake.set()
+    wait_until(lambda: not threads())
+    with controller:
+        assert controller.server is not None
+
+
+def test_our_own_variable_goes_before_the_older_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLES[0], "0.05")
+    monkeypatch.setenv(VARIABLES[1], str(DEADLINE))
+    not_ready = Sleepy()
+    with pytest.raises(TimeoutError, match=r"0\.05 seconds"):
+        not_ready.start()
+    not_ready.awake.set()
+    wait_until(lambda: not threads())
+
+
+def test_a_variable_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLES[0], "soon")
+    controller = Controller(Sink(), "127.0.0.1", 0)
+    with pytest.raises(ValueError, match="SMTP_SERVER_CONTROLLER_TIMEOUT .* not 'soon'"):
+        controller.start()
+    assert threads() == set()
+    monkeypatch.delenv(VARIABLES[0])
+    with controller:
+        """The controller took no harm."""
+
+
+def test_a_time_out_of_the_system_is_told_as_it_is() -> None:
+    class Fails(Controller):
+        def factory(self) -> SMTP:
+            raise TimeoutError("the system's own")
+
+    controller = Fails(Sink(), "127.0.0.1", 0, ready_timeout=DEADLINE)
+    assert raises_within(DEADLINE, controller, TimeoutError).args == ("the system's own",)
+    assert threads() == set()
+
+
+# Stopping with sessions.
+
+
+class SlowData(Keeper):
+    """Its handle_DATA waits until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> str:
+        """Wait in a thread, so that the loop goes on."""
+        self.reached.set()
+        await asyncio.to_thread(self.opened.wait, DEADLINE)
+        return await super().handle_DATA(server, session, envelope)
+
+
+def begin_message(client: Client) -> None:
+    client.ehlo()
+    client.mail("a@example.com")
+    client.rcpt("b@example.com")
+    assert client.docmd("DATA")[0] == 354
+
+
+def test_an_idle_session_gets_421() -> None:
+    handler = Keeper()
+    with Controller(handler, "127.0.0.1", 0) as controller:
+        client = client_of(controller)
+        client.noop()
+    assert client.getreply() == CLOSING
+    with pytest.raises(SMTPServerDisconnected):
+        client.noop()
+    assert handler.gone == handler.sessions
+
+
+def test_a_running_hook_finishes_and_is_answered() -> None:
+    handler = SlowData()
+    controller = Controller(handler, "127.0.0.1", 0)
+    controller.start()
+    with client_of(controller) as client:
+        begin_message(client)
+        client.send("body\r\n.\r\n")
+        assert handler.reached.wait(DEADLINE)
+        stopping = threading.Thread(target=controller.stop, args=(DEADLINE,))
+        stopping.start()
+        wait_until(lambda: controller.server is None)
+        handler.opened.set()
+        assert client.getreply() == (250, b"Kept")
+        assert client.getreply() == CLOSING
+        stopping.join(DEADLINE)
+        client.close()
+    assert len(handler.envelopes) == 1
+
+
+def test_a_session_that_takes_too_long() -> None:
+    handler = Keeper()
+    controller = Controller(handler, "127.0.0.1", 0)
+    controller.start()
+    client = client_of(controller)
+    begin_message(client)
+    controller.stop(grace=0.05)
+    assert client.getreply() == CLOSING
+    client.close()
+    assert handler.gone == handler.sessions
+    assert handler.envelopes == []
+
+
+# On a Unix socket.
+
+
+def ask_unix(path: str | os.PathLike[str]) -> bytes:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(DEADLINE)
+        sock.connect(os.fspath(path))
+        with sock.makefile("rwb") as stream:
+            greeting = stream.readline()
+            stream.write(b"QUIT\r\n")
+            stream.flush()
+            assert stream.read() == b"221 Bye\r\n"
+    return greeting
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "smtp.sock"
+    controller = UnixSocketController(Sink(), path, ident="Unix")
+    assert controller.unix_socket == str(path)
+    for _ in range(2):
+        with controller:
+            assert ask_unix(path).endswith(b" Unix\r\n")
+        assert not path.exists()
+
+
+def test_a_unix_socket_that_is_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "smtp.sock"
+    with UnixSocketController(Sink(), path):
+        with pytest.raises(OSError, match="Address already in use"):
+            UnixSocketController(Sink(), str(path), ready_timeout=DEADLINE).start()
+        assert ask_unix(path).startswith(b"220 ")
+
+
+# Without a thread.
+
+
+def test_unthreaded() -> None:
+    controller = UnthreadedController(Keeper(), "127.0.0.1", 0)
+    controller.begin()
+    assert controller.loop is not None
+    assert threads() == set()
+
+    async def talk() -> str:
+        async with await Dialogue.connect((controller.hostname, controller.port)) as client:
+            assert (await client.reply()).startswith("220 ")
+            return await client.deliver()
+
+    assert controller.loop.run_until_complete(talk()) == "250 Kept"
+    controller.end()
+    assert controller.server is None
+    controller.end()
+    controller.begin()
+    assert controller.loop.run_until_complete(talk()) == "250 Kept"
+    controller.end()
+    controller.loop.close()
+
+
+def test_unthreaded_with_a_loop_of_ones_own() -> None:
+    loop = asyncio.new_event_loop()
+    controller = UnthreadedController(Keeper(), "127.0.0.1", 0, loop)
+    controller.begin()
+
+    async def talk() -> str:
+        async with await Dialogue.connect((controller.hostname, controller.port)) as client:
+            assert (await client.reply()).startswith("220 ")
+            await controller.finalize()
+            return await client.rest()
+
+    try:
+        assert loop.run_until_complete(talk()) == "421 4.3.2 Service shutting down\r\n"
+        assert controller.server is None
+    finally:
+        loop.close()
+
+
+def test_ending_what_never_began() -> None:
+    UnthreadedController(Sink(), "127.0.0.1", 0).end()
+
+
+def test_beginning_twice() -> None:
+    controller = UnthreadedController(Sink(), "127.0.0.1", 0)
+    controller.begin()
+    try:
+        with pytest.raises(RuntimeError, match="begun already"):
+            controller.begin()
+    finally:
+        controller.end()
+        assert controller.loop is not None
+        controller.loop.close()
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_beginning_inside_a_running_loop(given: bool) -> None:
+    loop = asyncio.get_running_loop() if given else None
+    controller = UnthreadedController(Sink(), "127.0.0.1", 0, loop)
+    with pytest.raises(RuntimeError, match="running"):
+        controller.begin()
+    assert controller.server is None
+    assert controller.loop is loop
+
+
+def test_unthreaded_on_an_occupied_port() -> None:
+    with Controller(Sink(), "127.0.0.1", 0) as first:
+        second = UnthreadedController(Sink(), "127.0.0.1", first.port)
+        with pytest.raises(OSError, match="cannot listen on"):
+            second.begin()
+        assert second.server is None
+        assert second.loop is not None
+        second.loop.close()
+
+
+def test_unthreaded_on_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "smtp.sock"
+    controller = UnixSocketUnthreadedController(Sink(), path)
+    controller.begin()
+    assert controller.loop is not None
+    ask = controller.loop.run_in_executor(None, ask_unix, path)
+    assert controller.loop.run_until_complete(ask).startswith(b"220 ")
+    controller.end()
+    controller.loop.run_until_complete(controller.loop.shutdown_default_executor())
+    controller.loop.close()
+    assert not path.exists()
