@@ -6,7 +6,8 @@ import pytest
 
 from smtp_handlers import Sink
 from smtp_server import SMTP, Controller, serve
-from smtp_server.settings import Settings, machine_name
+from smtp_server.settings import Settings
+from smtp_server.setup import machine_name
 
 
 def make(**keywords: Any) -> SMTP:

@@ -4,7 +4,7 @@ Everything public is named here; the modules are where it lives.
 """
 
 from smtp_protocol.addresses import AddressSyntax, parse_forward_path, parse_reverse_path
-from smtp_protocol.auth import MISSING, AuthResult, LoginPassword, auth_mechanism
+from smtp_protocol.auth import MISSING, AuthResult, LoginPassword, Missing, auth_mechanism
 from smtp_protocol.commands import (
     Auth,
     Bdat,
@@ -38,8 +38,9 @@ from smtp_protocol.events import (
     ConnectionClosed,
     Event,
     Refused,
+    Signal,
 )
-from smtp_protocol.extensions import ALL_EXTENSIONS, check_extensions, ehlo_keywords
+from smtp_protocol.extensions import ALL_EXTENSIONS, ehlo_keywords
 from smtp_protocol.handler import (
     Answer,
     AnyHandler,
@@ -160,6 +161,7 @@ __all__ = [
     "Mail",
     "MailOptions",
     "Mechanism",
+    "Missing",
     "Noop",
     "Notify",
     "OAuthToken",
@@ -187,6 +189,7 @@ __all__ = [
     "Server",
     "ServerConnection",
     "Session",
+    "Signal",
     "StartTls",
     "State",
     "Step",
@@ -197,7 +200,6 @@ __all__ = [
     "Xforward",
     "__version__",
     "auth_mechanism",
-    "check_extensions",
     "ehlo_keywords",
     "parse_command",
     "parse_forward_path",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Literal, TypeVar
 
-__all__ = ["MISSING", "AuthResult", "LoginPassword", "auth_mechanism"]
+__all__ = ["MISSING", "AuthResult", "LoginPassword", "Missing", "auth_mechanism"]
 
 
 class Missing(Enum):
@@ -40,7 +40,8 @@ class AuthResult:
 
     Args:
         success: Whether the client is who it says it is.
-        handled: Whether the reply was sent already; with ``False`` the server sends its own.
+        handled: Kept for programs that come from the older library. A client that is owed a
+            reply gets one, whatever this says.
         message: The reply to send instead of the server's.
         auth_data: What the session is to remember, for handlers to read.
     """
@@ -52,7 +53,7 @@ class AuthResult:
 
 
 # RFC 4422 §3.1: sasl-mech = 1*20mech-char;  mech-char = UPPER-ALPHA / DIGIT / HYPHEN / UNDERSCORE
-_MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}")
+MECHANISM_NAME = re.compile(r"[A-Z0-9_-]{1,20}")
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
@@ -66,7 +67,7 @@ def auth_mechanism(name: str) -> Callable[[FunctionT], FunctionT]:
     Raises:
         ValueError: The name is not 1 to 20 of A-Z, 0-9, "-" and "_".
     """
-    if not _MECHANISM.fullmatch(name):
+    if not MECHANISM_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no SASL mechanism's name: 1 to 20 of A-Z, 0-9, '-', '_'")
 
     def decorate(function: FunctionT) -> FunctionT:

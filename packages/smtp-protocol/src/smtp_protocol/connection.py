@@ -45,7 +45,7 @@ from smtp_protocol.events import (
 )
 from smtp_protocol.lines import LineReader
 from smtp_protocol.parser import parse_command
-from smtp_protocol.replies import ProtocolError, Reply
+from smtp_protocol.replies import ParameterError, ProtocolError, Reply
 from smtp_protocol.sasl import decode_base64
 from smtp_protocol.state import Request, SessionState, State
 
@@ -243,6 +243,10 @@ class ServerConnection:
                 self._begin_chunk(command)
                 return None
             self._session.check(command, request)
+        except ParameterError as error:
+            # RFC 5321 §4.1.1.1: after HELO there are no parameters, and so no right ones.
+            extended = self._session.extended
+            return self._ask(Refused(error.reply if extended else replies.NO_PARAMETERS), Refused)
         except ProtocolError as error:
             return self._ask(Refused(error.reply, error.closing), Refused)
         return self._ask(command, request)

@@ -17,6 +17,7 @@ __all__ = [
     "ConnectionClosed",
     "Event",
     "Refused",
+    "Signal",
 ]
 
 

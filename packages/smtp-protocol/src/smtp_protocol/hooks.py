@@ -43,6 +43,9 @@ class Hooks(Handler):
                 f"{handler.__name__}(...)"
             )
         names = {name for name in dir(handler) if name.startswith(_PREFIX)}
+        if not names and not any(name.startswith("auth_") for name in dir(handler)):
+            owner = type(handler).__name__
+            raise TypeError(f"{owner} has no hook; write one, such as handle_DATA")
         names -= set(getattr(handler, "own_hooks", ()))
         names -= {_PREFIX + verb for verb in own_verbs} - set(_ARGUMENTS)
         for name in sorted(names):

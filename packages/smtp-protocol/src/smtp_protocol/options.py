@@ -53,11 +53,12 @@ class RequireRecipientValidSince:
 
     Args:
         since: When the sender knew the owner.
-        action: What to do where nobody can tell: ``"C"`` continue, ``"R"`` reject.
+        action: What to do where nobody can tell: ``"C"`` continue, ``"R"`` reject, ``None`` when
+            the sender did not say.
     """
 
     since: datetime
-    action: Literal["C", "R"] = "C"
+    action: Literal["C", "R"] | None = None
 
 
 class Options(list[str]):

@@ -17,7 +17,7 @@ from smtp_protocol.options import (
     RcptOptions,
     RequireRecipientValidSince,
 )
-from smtp_protocol.replies import ProtocolError
+from smtp_protocol.replies import ParameterError
 from smtp_protocol.xtext import decode_utf8_xtext, decode_xtext
 
 __all__ = ["Parameter"]
@@ -162,9 +162,15 @@ def parse_date_time(value: str | None) -> datetime:
 def parse_rrvs(value: str | None) -> RequireRecipientValidSince:
     """RRVS (RFC 7293 §3.1)."""
     since, separator, action = _given(value).partition(";")
-    if separator and action.upper() not in ("C", "R"):
-        raise ValueError("neither C nor R")
-    return RequireRecipientValidSince(parse_date_time(since), "R" if action in "Rr" else "C")
+    when = parse_date_time(since)
+    match separator + action.upper():
+        case "":
+            return RequireRecipientValidSince(when)
+        case ";C":
+            return RequireRecipientValidSince(when, "C")
+        case ";R":
+            return RequireRecipientValidSince(when, "R")
+    raise ValueError("neither C nor R")
 
 
 def parse_interval(value: str | None) -> int:
@@ -213,24 +219,24 @@ def parse_options(
         extensions: The EHLO keywords of the extensions that are on.
 
     Raises:
-        ProtocolError: 501 for a malformed or repeated parameter, 555 for an unknown one.
+        ParameterError: 501 for a malformed or repeated parameter, 555 for an unknown one.
     """
     for word in filter(None, text.split(" ")):
         match = grammar.ESMTP_PARAMETER.fullmatch(word)
         if match is None:
-            raise ProtocolError(replies.BAD_PARAMETER)
+            raise ParameterError(replies.BAD_PARAMETER)
         keyword, value = match["keyword"].upper(), match["value"]
         parameter = parameters.get(keyword)
         if parameter is None or not (
             parameter.extension is None or parameter.extension in extensions
         ):
-            raise ProtocolError(replies.UNKNOWN_PARAMETER)
+            raise ParameterError(replies.UNKNOWN_PARAMETER)
         if any(option.partition("=")[0] == keyword for option in options):
-            raise ProtocolError(replies.REPEATED_PARAMETER)
+            raise ParameterError(replies.REPEATED_PARAMETER)
         try:
             parsed = parameter.parse(value)
         except ValueError:
-            raise ProtocolError(replies.BAD_PARAMETER) from None
+            raise ParameterError(replies.BAD_PARAMETER) from None
         if parameter.attribute is None:
             options.extra = {**options.extra, keyword: parsed}
         else:

@@ -29,7 +29,7 @@ from smtp_protocol.commands import (
 from smtp_protocol.config import ProtocolConfig
 from smtp_protocol.options import MailOptions, RcptOptions
 from smtp_protocol.parameters import parse_options
-from smtp_protocol.replies import ProtocolError, syntax_error
+from smtp_protocol.replies import ParameterError, ProtocolError, syntax_error
 from smtp_protocol.sasl import decode_base64
 from smtp_protocol.xclient import XCLIENT_NAMES, XFORWARD_NAMES, parse_attributes
 
@@ -117,15 +117,15 @@ def _check_mail_options(options: MailOptions, config: ProtocolConfig) -> None:
     # RFC 1870 §6.1: a declared size over the limit is refused before the message is sent.
     limit = config.data_size_limit
     if limit and options.size is not None and options.size > limit:
-        raise ProtocolError(replies.TOO_MUCH_DATA)
+        raise ParameterError(replies.TOO_MUCH_DATA)
     # RFC 3030 §3: BINARYMIME is a value of BODY only where the server has offered it.
     if options.body == "BINARYMIME" and "BINARYMIME" not in config.extensions:
-        raise ProtocolError(replies.BAD_PARAMETER)
+        raise ParameterError(replies.BAD_PARAMETER)
     # RFC 4865 §4.1: only one of the two, and not beyond what EHLO said.
     if options.holdfor is not None and (
         options.holduntil is not None or options.holdfor > config.hold_max
     ):
-        raise ProtocolError(replies.BAD_PARAMETER)
+        raise ParameterError(replies.BAD_PARAMETER)
 
 
 def _rcpt(arg: str, config: ProtocolConfig) -> Rcpt:
@@ -168,7 +168,7 @@ def _starttls(arg: str, config: ProtocolConfig) -> StartTls:
 def _auth(arg: str, config: ProtocolConfig) -> Auth:
     if not config.auth:
         raise ProtocolError(replies.NOT_IMPLEMENTED)
-    match arg.split():
+    match arg.split(" "):
         case [mechanism]:
             return Auth(mechanism.upper(), None, (mechanism,))
         case [mechanism, "="]:

@@ -69,6 +69,19 @@ class ProxyHeaderReader:
         self._received = b""
         self.rest = b""
 
+    @property
+    def wanted(self) -> int:
+        """How many octets can be read next that surely belong to the header."""
+        received = len(self._received)
+        if received < len(_V2_SIGNATURE):
+            return len(_V2_SIGNATURE) - received
+        if not self._received.startswith(_V2_SIGNATURE):
+            return 1
+        if received < _V2_PREFIX:
+            return _V2_PREFIX - received
+        (length,) = struct.unpack_from("!H", self._received, 14)
+        return max(1, _V2_PREFIX + int(length) - received)
+
     def receive_data(self, octets: bytes) -> ProxyData | None:
         """Take what came.
 

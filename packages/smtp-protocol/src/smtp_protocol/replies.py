@@ -183,6 +183,10 @@ class ProtocolError(Exception):
         self.closing = closing
 
 
+class ParameterError(ProtocolError):
+    """A parameter of MAIL or RCPT was refused."""
+
+
 def _canned(code: int, enhanced: str, *lines: str, always: bool = False) -> Reply:
     return Reply(code, lines, EnhancedStatus.parse(enhanced), always_enhanced=always)
 
@@ -202,6 +206,7 @@ CLOSING_SHUTDOWN = _canned(421, "4.3.2", "Service shutting down", always=True)
 CLOSING_ERRORS = _canned(421, "4.7.0", "Too many errors, closing the connection", always=True)
 CLOSING_COMMANDS = _canned(421, "4.7.0", "Command sent too often", always=True)
 CLOSING_NOT_SMTP = _canned(421, "4.7.0", "This is an SMTP server", always=True)
+CLOSING_EARLY = _canned(421, "4.7.0", "Wait for the greeting", always=True)
 CLOSING_LINE = _canned(421, "4.7.0", "Endless line, closing the connection", always=True)
 CLOSING_BUSY = _canned(421, "4.7.0", "Too many connections, try again later", always=True)
 

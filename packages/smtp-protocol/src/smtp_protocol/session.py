@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import ssl
 
     from smtp_protocol.proxy_header import ProxyData
+    from smtp_protocol.xclient import ClientAttributes
 
 __all__ = ["Envelope", "Peer", "Recipient", "Session", "TLSInfo"]
 
@@ -53,6 +54,8 @@ class Session:
         proxy_data: The PROXY header that came before the greeting.
         authenticated: Whether AUTH succeeded.
         auth_data: What the authenticator said of who it is.
+        xclient: What a trusted proxy said of the client (XCLIENT).
+        forwarded: What a trusted filter said of the client before it (XFORWARD).
         loop: The event loop that the session runs in, if it runs in one.
     """
 
@@ -66,6 +69,8 @@ class Session:
         self.proxy_data: ProxyData | None = None
         self.authenticated = False
         self.auth_data: object = None
+        self.xclient: ClientAttributes | None = None
+        self.forwarded: ClientAttributes | None = None
         self.loop = loop
 
     @property

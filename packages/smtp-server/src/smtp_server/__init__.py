@@ -10,6 +10,7 @@ from smtp_server.controller import (
     UnixSocketUnthreadedController,
     UnthreadedController,
 )
+from smtp_server.lmtp import LMTP
 from smtp_server.service import Service, serve
 from smtp_server.smtp import SMTP
 from smtp_server.verbs import syntax
@@ -17,6 +18,7 @@ from smtp_server.version import __version__
 
 __all__ = [
     "ALL_EXTENSIONS",
+    "LMTP",
     "SMTP",
     "Controller",
     "Service",

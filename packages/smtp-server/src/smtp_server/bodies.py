@@ -14,6 +14,13 @@ __all__: list[str] = []
 _MAX_STREAMED = 64 * 1024
 
 
+def decode(content: bytes, utf8: bool) -> str | None:
+    """Decode a message: as UTF-8, whatever else it is, or as ASCII, where others give ``None``."""
+    if utf8:
+        return content.decode("utf-8", "surrogateescape")
+    return content.decode("ascii") if content.isascii() else None
+
+
 class MemoryBody:
     """Gathers a message, for ``handle_DATA``."""
 

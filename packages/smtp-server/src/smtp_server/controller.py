@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import threading
 from concurrent.futures import Future
 from types import TracebackType
@@ -12,8 +11,10 @@ from typing import Self, Unpack
 
 from smtp_protocol import AnyHandler
 from smtp_server.service import GRACE, Service
-from smtp_server.settings import Setup, SharedKeywords, SMTPKeywords
+from smtp_server.settings import SharedKeywords, SMTPKeywords
+from smtp_server.setup import Setup
 from smtp_server.smtp import SMTP
+from smtp_server.tls import TLSSource
 
 __all__ = [
     "Controller",
@@ -33,7 +34,7 @@ class _Base:
         self,
         handler: AnyHandler,
         loop: asyncio.AbstractEventLoop | None,
-        ssl_context: ssl.SSLContext | None,
+        ssl_context: TLSSource | None,
         server_hostname: str | None,
         keywords: SharedKeywords,
     ) -> None:
@@ -95,7 +96,7 @@ class _TCP(_Base):
         port: int = 8025,
         loop: asyncio.AbstractEventLoop | None = None,
         *,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: TLSSource | None = None,
         server_hostname: str | None = None,
         **smtp_keywords: Unpack[SharedKeywords],
     ) -> None:
@@ -123,7 +124,7 @@ class _Unix(_Base):
         unix_socket: str | os.PathLike[str],
         loop: asyncio.AbstractEventLoop | None = None,
         *,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: TLSSource | None = None,
         server_hostname: str | None = None,
         **smtp_keywords: Unpack[SharedKeywords],
     ) -> None:
@@ -297,7 +298,7 @@ class Controller(_Threaded, _TCP):
         loop: asyncio.AbstractEventLoop | None = None,
         *,
         ready_timeout: float = 1.0,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: TLSSource | None = None,
         server_hostname: str | None = None,
         **smtp_keywords: Unpack[SharedKeywords],
     ) -> None:
@@ -333,7 +334,7 @@ class UnixSocketController(_Threaded, _Unix):
         loop: asyncio.AbstractEventLoop | None = None,
         *,
         ready_timeout: float = 1.0,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: TLSSource | None = None,
         server_hostname: str | None = None,
         **smtp_keywords: Unpack[SharedKeywords],
     ) -> None:

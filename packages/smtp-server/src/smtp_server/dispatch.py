@@ -1,4 +1,4 @@
-"""Dispatch: one event in, one hook called, one reply out, whatever the hook does."""
+"""Dispatch: one event in, one hook called, its replies out, whatever the hook does."""
 
 from __future__ import annotations
 
@@ -7,64 +7,74 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
 from smtp_protocol import (
+    MISSING,
     Answer,
+    Auth,
+    Bdat,
     BodyEnd,
+    Command,
     Connected,
     Data,
     Ehlo,
     Expn,
     Helo,
     Help,
+    Lhlo,
     Mail,
     Noop,
     Quit,
     Rcpt,
     Reply,
     Rset,
+    StartTls,
     Unknown,
     Vrfy,
+    Xclient,
+    Xforward,
+    ehlo_keywords,
     replies,
 )
-from smtp_protocol.extensions import ehlo_keywords
+from smtp_server.authentication import authenticate
 
 if TYPE_CHECKING:
-    from smtp_protocol import Command
     from smtp_server.smtp import SMTP
 
-__all__ = ["answer"]
+__all__: list[str] = []
+
+#: What is answered with the help of a hook.
+Question = Command | Connected | BodyEnd
 
 
-async def answer(event: Command | Connected | BodyEnd, smtp: SMTP) -> Reply | None:
+async def answer(event: Question, smtp: SMTP) -> Sequence[Reply]:
     """Let the handler answer ``event``.
 
     Returns:
-        The reply; ``None`` when the hook has sent one itself. A hook that fails gets its client
-        the answer of ``handle_exception``.
+        The replies, as many as are owed. A hook that fails gets its client the answer of
+        ``handle_exception``; one that sent the reply itself gets it none.
     """
     try:
-        return await _call_uncancelled(event, smtp)
+        limit = smtp.setup.settings.handler_timeout
+        if limit is None or isinstance(event, Auth):
+            return await _answers(event, smtp)
+        async with asyncio.timeout(limit):
+            return await _answers(event, smtp)
     except Exception as error:
         smtp.log_failure(event, error)
-        if not smtp.reply_owed:
-            return None
         try:
-            return reply_from(await smtp.hooks.handle_exception(error))
+            reply = reply_from(await smtp.hooks.handle_exception(error))
         except Exception as second:
             smtp.log_failure(event, second)
-            return replies.LOCAL_ERROR
+            reply = replies.LOCAL_ERROR
+        return [reply] * smtp.replies_owed
 
 
-async def _call_uncancelled(event: Command | Connected | BodyEnd, smtp: SMTP) -> Reply | None:
-    try:
-        return await _call(event, smtp)
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise  # it is the session that is ended
-        raise RuntimeError("the hook waited for what was cancelled") from error
+async def _answers(event: Question, smtp: SMTP) -> Sequence[Reply]:
+    if isinstance(event, BodyEnd) and smtp.lmtp:
+        return replies_from(await smtp.body_result(), smtp.replies_owed)
+    return [await _call(event, smtp)] if smtp.replies_owed else []
 
 
-async def _call(event: Command | Connected | BodyEnd, smtp: SMTP) -> Reply | None:
+async def _call(event: Question, smtp: SMTP) -> Reply:
     hooks, session, envelope = smtp.hooks, smtp.session, smtp.envelope
     match event:
         case Mail(address, mail_options):
@@ -77,13 +87,14 @@ async def _call(event: Command | Connected | BodyEnd, smtp: SMTP) -> Reply | Non
             )
         case Data():
             return replies.START_MAIL_INPUT
+        case Bdat():
+            return replies.CHUNK_OK
         case BodyEnd():
             return worst_reply(await smtp.body_result())
         case Connected():
             return reply_from(await hooks.handle_CONNECT(smtp, session, envelope))
-        case Ehlo(hostname):
-            lines = [smtp.hostname, *ehlo_keywords(smtp.config)]
-            responses = [*(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}"]
+        case Ehlo(hostname) | Lhlo(hostname):
+            responses = _responses(smtp)
             return ehlo_reply(await hooks.handle_EHLO(smtp, session, envelope, hostname, responses))
         case Helo(hostname):
             return reply_from(await hooks.handle_HELO(smtp, session, envelope, hostname))
@@ -99,11 +110,40 @@ async def _call(event: Command | Connected | BodyEnd, smtp: SMTP) -> Reply | Non
             return reply_from(await hooks.handle_EXPN(smtp, session, envelope, address))
         case Help(topic):
             return reply_from(await hooks.handle_HELP(smtp, session, envelope, topic))
+        case StartTls():
+            return replies.READY_FOR_TLS
+        case Auth():
+            verdict = await hooks.handle_AUTH(smtp, session, envelope, list(event.args))
+            return await authenticate(event, smtp) if verdict is MISSING else reply_from(verdict)
+        case Xclient():
+            return Reply(220, (f"{smtp.hostname} {smtp.ident}",))
+        case Xforward():
+            return replies.OK
         case Unknown(verb, text):
             result = await smtp.own_command(verb, text)
-            return None if result is None and not smtp.reply_owed else reply_from(result)
+            # None is good from a method that has pushed its reply.
+            return reply_from(result) if smtp.replies_owed or result else replies.OK
         case _:
             assert_never(event)
+
+
+def _responses(smtp: SMTP) -> list[str]:
+    setup, session = smtp.setup, smtp.session
+    mechanisms = [
+        name
+        for name in setup.mechanisms
+        if name != "EXTERNAL" or (session.tls and session.tls.peer_certificate)
+    ]
+    lines = [
+        setup.hostname,
+        *ehlo_keywords(
+            setup.config,
+            tls=session.tls is not None,
+            trusted=smtp.trusted,
+            mechanisms=mechanisms,
+        ),
+    ]
+    return [*(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}"]
 
 
 def reply_from(result: object) -> Reply:
@@ -137,3 +177,12 @@ def worst_reply(result: object) -> Reply:
     if not isinstance(result, Sequence) or not result:
         raise TypeError(f"handle_DATA answers with a reply, not with {type(result).__name__}")
     return max(map(reply_from, result), key=lambda reply: reply.code // 100)
+
+
+def replies_from(result: object, number: int) -> Sequence[Reply]:
+    """Make the replies of LMTP, one for each recipient (RFC 2033 §4.2)."""
+    if isinstance(result, str | Reply):
+        return [reply_from(result)] * number
+    if not isinstance(result, Sequence) or len(result) != number:
+        raise TypeError(f"handle_DATA answers once, or for each of the {number} recipients")
+    return list(map(reply_from, result))

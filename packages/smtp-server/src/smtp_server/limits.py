@@ -19,11 +19,12 @@ __all__: list[str] = []
 class Budget:
     """What one session has used up."""
 
-    __slots__ = ("_calls", "_errors", "_settings")
+    __slots__ = ("_auth_failures", "_calls", "_errors", "_settings")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._errors = 0
+        self._auth_failures = 0
         self._calls: Counter[str] | None = None
         if settings.command_call_limit is not None:
             self._calls = Counter()
@@ -38,6 +39,12 @@ class Budget:
         self._calls[verb] += 1
         return replies.CLOSING_COMMANDS if self._calls[verb] > limit else None
 
+    def auth_failure(self) -> Reply | None:
+        """Count a failed authentication; the reply is the end of a session with too many."""
+        self._auth_failures += 1
+        limit = self._settings.max_auth_failures
+        return replies.CLOSING_AUTH if limit is not None and self._auth_failures >= limit else None
+
     def error(self) -> Reply | None:
         """Count an error; the reply is the end of a session that made too many."""
         self._errors += 1
@@ -49,7 +56,7 @@ class Connections:
     """The sessions of one service, counted in all and by host."""
 
     def __init__(self) -> None:
-        self._sessions: dict[SMTP, str] = {}
+        self._sessions: dict[SMTP, str | None] = {}
         self._hosts: Counter[str] = Counter()
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -59,13 +66,17 @@ class Connections:
     def __iter__(self) -> Iterator[SMTP]:
         return iter(tuple(self._sessions))
 
-    def add(self, smtp: SMTP, settings: Settings) -> Reply | None:
+    def enter(self, smtp: SMTP) -> None:
+        """Know of a connection, whose client may still have to be found out."""
+        self._sessions[smtp] = None
+
+    def admit(self, smtp: SMTP, settings: Settings) -> Reply | None:
         """Count a session in; the reply is for one that is too many."""
         host = smtp.session.peer_host
         self._sessions[smtp] = host
         self._hosts[host] += 1
         total, per_host = settings.max_connections, settings.max_connections_per_host
-        if (total is not None and len(self._sessions) > total) or (
+        if (total is not None and self._hosts.total() > total) or (
             per_host is not None and self._hosts[host] > per_host
         ):
             return replies.CLOSING_BUSY
@@ -73,10 +84,11 @@ class Connections:
 
     def remove(self, smtp: SMTP) -> None:
         """Count a session out."""
-        host = self._sessions.pop(smtp)
-        self._hosts[host] -= 1
-        if not self._hosts[host]:
-            del self._hosts[host]
+        host = self._sessions.pop(smtp, None)
+        if host is not None:
+            self._hosts[host] -= 1
+            if not self._hosts[host]:
+                del self._hosts[host]
         if not self._sessions:
             for future in self._waiting:
                 if not future.done():

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self, Unpack
@@ -16,6 +15,7 @@ from smtp_server.limits import Connections
 from smtp_server.listeners import bind_tcp, bind_unix
 from smtp_server.settings import SharedKeywords
 from smtp_server.smtp import SMTP
+from smtp_server.tls import Certificates, TLSSource
 
 __all__ = ["Service", "serve"]
 
@@ -32,7 +32,8 @@ class Service:
     Args:
         factory: Makes the protocol of a new connection.
         sockets: Bound sockets to listen on. They are closed with the service.
-        ssl_context: With one, TLS begins with the connection (RFC 8314 §3).
+        ssl_context: With one, TLS begins with the connection (RFC 8314 §3). A function that makes
+            one is asked again by `reload_tls`.
     """
 
     def __init__(
@@ -40,10 +41,10 @@ class Service:
         factory: Callable[[], SMTP],
         sockets: Iterable[socket.socket] = (),
         *,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: TLSSource | None = None,
     ) -> None:
         self._factory = factory
-        self._ssl_context = ssl_context
+        self._certificates = Certificates(ssl_context) if ssl_context else None
         self._given = list(sockets)
         self._binders: list[Callable[[], list[socket.socket]]] = []
         self._connections = Connections()
@@ -86,14 +87,11 @@ class Service:
                 # In a thread, for a host's name may have to be looked up.
                 sockets += await asyncio.to_thread(bind)
                 self._note_paths(sockets)
+            sockets += self._given
             for sock in sockets:
-                self._servers.append(
-                    await loop.create_server(self._connect, sock=sock, ssl=self._ssl_context)
-                    if sock.family != socket.AF_UNIX
-                    else await loop.create_unix_server(
-                        self._connect, sock=sock, ssl=self._ssl_context
-                    )
-                )
+                unix = sock.family == socket.AF_UNIX
+                listen = loop.create_unix_server if unix else loop.create_server
+                self._servers.append(await listen(self._connect, sock=sock))
         except BaseException:
             self.stop_listening()
             for sock in sockets:
@@ -108,7 +106,21 @@ class Service:
     def _connect(self) -> SMTP:
         smtp = self._factory()
         smtp.connections = self._connections
+        smtp.implicit_tls = self._certificates
         return smtp
+
+    def reload_tls(self) -> None:
+        """Ask the functions that make TLS contexts for new ones, for the sessions to come.
+
+        That is ``ssl_context`` and ``tls_context`` where they are functions; a context that was
+        given as such stays.
+
+        Raises:
+            Exception: What such a function raises. Its context is then the one before.
+        """
+        for certificates in (self._certificates, self._factory().setup.certificates):
+            if certificates is not None:
+                certificates.reload()
 
     async def serve_forever(self) -> None:
         """Wait until the task is cancelled or `close` is called."""
@@ -170,7 +182,8 @@ def serve(
     *,
     unix_socket: str | os.PathLike[str] | None = None,
     sockets: Iterable[socket.socket] | None = None,
-    ssl_context: ssl.SSLContext | None = None,
+    smtp_class: type[SMTP] = SMTP,
+    ssl_context: TLSSource | None = None,
     server_hostname: str | None = None,
     **keywords: Unpack[SharedKeywords],
 ) -> Service:
@@ -182,6 +195,7 @@ def serve(
         port: The port; 0 takes a free one, which ``service.addresses`` then has.
         unix_socket: The path of a Unix socket to listen on instead.
         sockets: Bound sockets to listen on instead.
+        smtp_class: The class of the connections: `LMTP`, or a subclass of your own.
         ssl_context: With one, TLS begins with the connection.
         server_hostname: What the server calls itself (`SMTP`'s ``hostname``).
         **keywords: Those of `SMTP`.
@@ -190,8 +204,10 @@ def serve(
         TypeError: The handler has a wrong hook, or a keyword is unknown.
         ValueError: A keyword's value cannot be meant.
     """
-    setup = SMTP(handler, hostname=server_hostname, **keywords).setup
-    service = Service(lambda: SMTP(handler, setup=setup), sockets or (), ssl_context=ssl_context)
+    setup = smtp_class(handler, hostname=server_hostname, **keywords).setup
+    service = Service(
+        lambda: smtp_class(handler, setup=setup), sockets or (), ssl_context=ssl_context
+    )
     if unix_socket is not None:
         service.listen_unix(unix_socket)
     elif sockets is None:

@@ -1,37 +1,17 @@
 """Settings: what the keywords of a server say, checked once and shared by all its connections."""
 
 import asyncio
-import difflib
-import socket
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import TypedDict
 
-from smtp_protocol import (
-    AddressSyntax,
-    AnyHandler,
-    BareNewline,
-    Connected,
-    Data,
-    Ehlo,
-    Event,
-    Expn,
-    Helo,
-    Help,
-    Hooks,
-    Mail,
-    Noop,
-    ProtocolConfig,
-    Quit,
-    Rcpt,
-    Rset,
-    Vrfy,
-)
+from smtp_protocol import MECHANISMS, AddressSyntax, BareNewline
 from smtp_protocol.extensions import check_extensions
-from smtp_server.verbs import own_verbs
+from smtp_server.authentication import AuthCallback, Authenticator
+from smtp_server.networks import UNIX
+from smtp_server.tls import TLSSource
 
-__all__ = ["SMTPKeywords", "Settings", "Setup"]
+__all__: list[str] = []
 
 
 class SharedKeywords(TypedDict, total=False):
@@ -41,7 +21,24 @@ class SharedKeywords(TypedDict, total=False):
     enable_SMTPUTF8: bool
     decode_data: bool
     ident: str | None
+    tls_context: TLSSource | None
+    require_starttls: bool
     timeout: float | None
+    data_timeout: float | None
+    handler_timeout: float | None
+    tls_handshake_timeout: float
+    greeting_delay: float
+    auth_required: bool
+    auth_require_tls: bool
+    auth_exclude_mechanism: Collection[str] | None
+    auth_mechanisms: Collection[str]
+    auth_callback: AuthCallback | None
+    authenticator: Authenticator | None
+    auth_in_thread: bool
+    auth_failure_delay: float
+    proxy_protocol_timeout: float | None
+    proxy_trusted: Collection[str]
+    xclient_trusted: Collection[str]
     command_call_limit: int | Mapping[str, int] | None
     extensions: Collection[str]
     address_syntax: AddressSyntax
@@ -49,6 +46,9 @@ class SharedKeywords(TypedDict, total=False):
     line_length_limit: int | None
     max_recipients: int | None
     max_errors: int | None
+    max_auth_failures: int | None
+    max_messages: int | None
+    max_recipient_domains: int | None
     max_connections: int | None
     max_connections_per_host: int | None
 
@@ -58,6 +58,26 @@ class SMTPKeywords(SharedKeywords, total=False):
 
     hostname: str | None
     loop: asyncio.AbstractEventLoop | None
+
+
+_SECONDS = (
+    "timeout",
+    "data_timeout",
+    "handler_timeout",
+    "tls_handshake_timeout",
+    "proxy_protocol_timeout",
+)
+_DELAYS = ("greeting_delay", "auth_failure_delay")
+_COUNTS = (
+    "max_recipients",
+    "max_recipient_domains",
+    "max_messages",
+    "max_errors",
+    "max_auth_failures",
+    "max_connections",
+    "max_connections_per_host",
+)
+_COLLECTIONS = ("auth_mechanisms", "auth_exclude_mechanism", "proxy_trusted", "xclient_trusted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +91,28 @@ class Settings:
             asked for, ASCII otherwise.
         hostname: What the server calls itself; the machine's name by default.
         ident: What follows the name in the greeting.
+        tls_context: With one, STARTTLS is offered (RFC 3207). A function that makes one is asked
+            again by `Service.reload_tls`.
+        require_starttls: Whether little else can be used before STARTTLS.
         timeout: How long a client may be silent, in seconds; ``None`` for ever.
+        data_timeout: The same while it sends a message; ``None`` for the same as ``timeout``.
+        handler_timeout: How long a hook may take, in seconds, before its client gets 451 and it
+            is cancelled.
+        tls_handshake_timeout: How long a handshake may take, in seconds.
+        greeting_delay: Seconds before the greeting; who talks earlier gets 421.
+        auth_required: Whether mail can only be sent after AUTH (RFC 4954).
+        auth_require_tls: Whether AUTH can only be used inside TLS.
+        auth_exclude_mechanism: Mechanisms that are not offered.
+        auth_mechanisms: The built-in mechanisms that are offered, if somebody can decide.
+        auth_callback: Decides on PLAIN and LOGIN: ``(mechanism, login, password) -> bool``.
+        authenticator: Decides on any mechanism: ``(server, session, envelope, mechanism,
+            auth_data) -> AuthResult``, sync or async.
+        auth_in_thread: Whether the two are called in a thread, for they block.
+        auth_failure_delay: Seconds that a failed authentication is answered later.
+        proxy_protocol_timeout: With a number, each connection has to begin with a PROXY header,
+            within so many seconds.
+        proxy_trusted: The networks that this header is taken from; ``"unix"`` is Unix sockets.
+        xclient_trusted: The networks that XCLIENT and XFORWARD are taken from.
         command_call_limit: How often one session may send the same command, for all or by verb
             (``"*"``: those not named); above it 421.
         extensions: The EHLO keywords to offer beyond the usual ones.
@@ -79,6 +120,9 @@ class Settings:
         bare_newline: ``"normalize"``, ``"reject"`` or ``"keep"``: see `ProtocolConfig`.
         line_length_limit: The longest line of a body in octets: see `ProtocolConfig`.
         max_recipients: How many recipients one message may have; the next gets 452.
+        max_auth_failures: The how-manieth failed authentication ends the session with 421.
+        max_messages: How many messages one session may bring.
+        max_recipient_domains: How many domains the recipients of one message may have.
         max_errors: The how-manieth error of a client ends its session with 421.
         max_connections: How many sessions there may be at a time; the next gets 421.
         max_connections_per_host: The same for the clients of one address.
@@ -93,7 +137,24 @@ class Settings:
     decode_data: bool = False
     hostname: str | None = None
     ident: str | None = None
+    tls_context: TLSSource | None = None
+    require_starttls: bool = False
     timeout: float | None = 300
+    data_timeout: float | None = None
+    handler_timeout: float | None = None
+    tls_handshake_timeout: float = 60
+    greeting_delay: float = 0
+    auth_required: bool = False
+    auth_require_tls: bool = True
+    auth_exclude_mechanism: Collection[str] | None = None
+    auth_mechanisms: Collection[str] = ("LOGIN", "PLAIN")
+    auth_callback: AuthCallback | None = field(default=None, repr=False)
+    authenticator: Authenticator | None = field(default=None, repr=False)
+    auth_in_thread: bool = False
+    auth_failure_delay: float = 0.5
+    proxy_protocol_timeout: float | None = None
+    proxy_trusted: Collection[str] = ("127.0.0.0/8", "::1", UNIX)
+    xclient_trusted: Collection[str] = ()
     command_call_limit: int | Mapping[str, int] | None = None
     extensions: Collection[str] = ()
     address_syntax: AddressSyntax = "lenient"
@@ -101,6 +162,9 @@ class Settings:
     line_length_limit: int | None = None
     max_recipients: int | None = 1000
     max_errors: int | None = 20
+    max_auth_failures: int | None = 3
+    max_messages: int | None = None
+    max_recipient_domains: int | None = None
     max_connections: int | None = None
     max_connections_per_host: int | None = None
     loop: asyncio.AbstractEventLoop | None = None
@@ -110,93 +174,24 @@ class Settings:
             text = getattr(self, name)
             if text is not None and not (text and text.isprintable()):
                 raise ValueError(f"{name} is a text that can stand in a greeting, not {text!r}")
-        if self.timeout is not None and self.timeout <= 0:
-            raise ValueError(f"timeout is a number of seconds above 0, or None, not {self.timeout}")
-        for name in ("max_recipients", "max_errors", "max_connections", "max_connections_per_host"):
+        for name in _SECONDS:
+            seconds = getattr(self, name)
+            if seconds is not None and seconds <= 0:
+                raise ValueError(f"{name} is a number of seconds above 0, not {seconds}")
+        for name in _DELAYS:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is a number of seconds, not {getattr(self, name)}")
+        for name in _COUNTS:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name} is at least 1, or None to switch it off, not {number}")
+        for name in _COLLECTIONS:
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is a collection; write ({getattr(self, name)!r},)")
+        if self.require_starttls and self.tls_context is None:
+            raise ValueError("require_starttls needs a tls_context")
         check_extensions(self.extensions)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """Whatever a connection needs that does not change: settings, hooks, protocol.
-
-    Attributes:
-        settings: The keywords.
-        hooks: The handler's hooks.
-        config: The engine's part of the settings.
-        hostname: What the server calls itself.
-        ident: What follows it in the greeting.
-        quick: The events whose hook is the default: it answers at once.
-    """
-
-    settings: Settings
-    hooks: Hooks
-    config: ProtocolConfig
-    hostname: str
-    ident: str
-    quick: frozenset[type[Event]]
-
-
-#: Which hook answers which event.
-HOOKS: Mapping[type[Event], str] = {
-    Connected: "handle_CONNECT",
-    Helo: "handle_HELO",
-    Ehlo: "handle_EHLO",
-    Mail: "handle_MAIL",
-    Rcpt: "handle_RCPT",
-    Rset: "handle_RSET",
-    Noop: "handle_NOOP",
-    Quit: "handle_QUIT",
-    Vrfy: "handle_VRFY",
-    Expn: "handle_EXPN",
-    Help: "handle_HELP",
-}
-
-
-def prepare(smtp_class: type, handler: AnyHandler, keywords: SMTPKeywords, ident: str) -> Setup:
-    """Check everything that the connections of one server share.
-
-    Args:
-        smtp_class: The class of the connections, whose ``smtp_…`` methods are its own verbs.
-        handler: The object with the hooks.
-        keywords: What the user set.
-        ident: The default of that keyword.
-
-    Raises:
-        TypeError: The handler has a wrong hook, or a keyword is unknown.
-        ValueError: A keyword's value cannot be meant.
-    """
-    known = [field.name for field in fields(Settings)]
-    for name in keywords:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, 1, 0.0)[0]
-            raise TypeError(f"there is no keyword {name!r}; did you mean {nearest!r}?")
-    settings = Settings(**keywords)
-    verbs = own_verbs(smtp_class)
-    hooks = Hooks(handler, verbs)
-    utf8 = {"SMTPUTF8"} if settings.enable_SMTPUTF8 else set()
-    config = ProtocolConfig(
-        data_size_limit=settings.data_size_limit,
-        extensions=frozenset(utf8.union(settings.extensions)),
-        address_syntax=settings.address_syntax,
-        bare_newline=settings.bare_newline,
-        line_length_limit=settings.line_length_limit,
-        own_verbs=frozenset(verbs),
-    )
-    return Setup(
-        settings=settings,
-        hooks=hooks,
-        config=config,
-        hostname=settings.hostname or machine_name(),
-        ident=settings.ident or ident,
-        quick=frozenset({Data}.union(e for e, hook in HOOKS.items() if hook not in hooks.own)),
-    )
-
-
-@lru_cache(maxsize=1)
-def machine_name() -> str:
-    """The name of this machine, without a question to the DNS, which may take many seconds."""
-    return socket.gethostname() or "localhost"
+        for mechanism in self.auth_mechanisms:
+            if mechanism not in MECHANISMS:
+                known = ", ".join(MECHANISMS)
+                raise ValueError(f"there is no mechanism {mechanism!r}; there are {known}")

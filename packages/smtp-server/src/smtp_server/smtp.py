@@ -1,47 +1,50 @@
 """SMTP: one connection; it carries octets to the engine, events to the hooks, and replies back."""
 
 import asyncio
+import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Literal, TypeVar, Unpack, cast
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal, TypeVar, Unpack, cast
 
 from smtp_protocol import (
+    MISSING,
     Answer,
     AnyHandler,
+    AuthResponse,
     BodyChunk,
     BodyEnd,
-    Command,
     Connected,
     ConnectionClosed,
-    Ehlo,
     Envelope,
     Event,
-    Helo,
     Hooks,
     Mail,
-    ProtocolConfig,
-    Quit,
-    Rcpt,
-    Recipient,
+    ProxyHeaderError,
     Refused,
     Reply,
     ServerConnection,
     Session,
+    StartTls,
     State,
     Unknown,
     replies,
 )
-from smtp_protocol.auth import MISSING, Missing
+from smtp_protocol.auth import Missing
 from smtp_protocol.events import Signal
-from smtp_protocol.parser import SYNTAX
-from smtp_server.bodies import MemoryBody, StreamedBody
-from smtp_server.dispatch import answer, reply_from
+from smtp_protocol.parser import syntaxes
+from smtp_server.bodies import MemoryBody, StreamedBody, decode
+from smtp_server.bookkeeping import forget_clear_text, record
+from smtp_server.dispatch import Question, answer, reply_from
 from smtp_server.limits import Budget, Connections
 from smtp_server.log import log
-from smtp_server.settings import Setup, SMTPKeywords, prepare
+from smtp_server.proxy import read_proxy_header
+from smtp_server.settings import SMTPKeywords
+from smtp_server.setup import Setup, prepare
+from smtp_server.tls import Certificates, start_tls, tls_info
 from smtp_server.verbs import method_name, own_verbs
-from smtp_server.version import __version__
 
 __all__ = ["SMTP"]
 
@@ -51,7 +54,8 @@ _MAX_WAITING = 64 * 1024
 # Seconds that a peer has to read its last replies after the session's end.
 _LINGER = 2.0
 
-_TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA})
+_TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
+_BUSY = _TRANSACTION | {State.TLS, State.CLOSED}
 
 T = TypeVar("T")
 
@@ -73,6 +77,9 @@ class SMTP(asyncio.Protocol):
         ValueError: A keyword's value cannot be meant.
     """
 
+    #: Whether this is LMTP.
+    lmtp: ClassVar[bool] = False
+
     def __init__(
         self,
         handler: AnyHandler,
@@ -80,24 +87,31 @@ class SMTP(asyncio.Protocol):
         setup: Setup | None = None,
         **keywords: Unpack[SMTPKeywords],
     ) -> None:
-        if setup is None:
-            setup = prepare(type(self), handler, keywords, f"Python SMTP {__version__}")
-        self.setup = setup
+        self.setup = prepare(self, handler, keywords) if setup is None else setup
         self.session = Session()
         self.envelope = Envelope()
+        self.budget = Budget(self.setup.settings)
+        #: Whether XCLIENT and XFORWARD are taken from the peer.
+        self.trusted = False
+        #: The service's count of its sessions, if there is a service.
         self.connections: Connections | None = None
-        self._connection = ServerConnection(setup.config)
-        self._budget = Budget(setup.settings)
-        self._body: MemoryBody | StreamedBody = MemoryBody()
+        #: With it, TLS begins with the connection.
+        self.implicit_tls: Certificates | None = None
+        self._connection = ServerConnection(self.setup.config)
+        self._body: MemoryBody | StreamedBody | None = None
         self._output: list[bytes] = []
         self._event: Event = Connected()
+        # The hook that is at work, or another errand that the next event has to wait for.
         self._task: asyncio.Task[None] | None = None
+        # The response to a challenge of AUTH that such a hook waits for.
+        self._response: asyncio.Future[bytes | None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._last_sign = 0.0
         self._advancing = False
         self._reading = True
         self._writing = True
         self._stopping = False
+        self._begun = False
         self._greeted = False
         self._linger = True
         self._hung_up = False
@@ -129,7 +143,7 @@ class SMTP(asyncio.Protocol):
     def syntaxes(self) -> Mapping[str, str]:
         """The form of each command that the server takes, by its verb."""
         kind: type = type(self)
-        return dict(sorted({**SYNTAX, **own_verbs(kind)}.items()))
+        return dict(sorted({**syntaxes(self.setup.config), **own_verbs(kind)}.items()))
 
     async def push(self, answer: Answer) -> None:
         """Send the reply to the command now; what the hook returns is then not sent.
@@ -147,8 +161,29 @@ class SMTP(asyncio.Protocol):
     async def challenge_auth(
         self, challenge: str | bytes, *, encode_to_b64: bool = True
     ) -> bytes | Literal[Missing.MISSING]:
-        """Not part of a session without AUTH."""
-        return MISSING
+        """Send a 334 challenge of AUTH and wait for the response (RFC 4954 §4).
+
+        Args:
+            challenge: What to send.
+            encode_to_b64: Whether it is still to be encoded.
+
+        Returns:
+            The response, decoded; `MISSING` when the client cancelled or sent rubbish, which
+            was then answered.
+
+        Raises:
+            RuntimeError: No AUTH is going on.
+        """
+        octets = challenge.encode() if isinstance(challenge, str) else challenge
+        text = b64encode(octets).decode() if encode_to_b64 else octets.decode()
+        self._reply(self._event, Reply(334, (text,)))
+        if self._connection.state is not State.AUTH:
+            raise RuntimeError("a challenge is a part of AUTH")
+        self._response = self._loop.create_future()
+        self._last_sign = self._loop.time()
+        self._advance()
+        response = await self._response
+        return MISSING if response is None else response
 
     # What the dispatcher sees.
 
@@ -158,14 +193,9 @@ class SMTP(asyncio.Protocol):
         return self.setup.hooks
 
     @property
-    def config(self) -> ProtocolConfig:
-        """The engine's part of the settings."""
-        return self.setup.config
-
-    @property
-    def reply_owed(self) -> bool:
-        """Whether the event that is being answered has no reply yet."""
-        return self._connection.reply_owed
+    def replies_owed(self) -> int:
+        """How many replies the event that is being answered still needs."""
+        return self._connection.replies_owed
 
     async def own_command(self, verb: str, arg: str | None) -> Answer | None:
         """Call this class's own method for ``verb``."""
@@ -187,22 +217,21 @@ class SMTP(asyncio.Protocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet, unless there are too many already."""
+        """Greet, after what has to come before that."""
         self._transport = cast(asyncio.Transport, transport)
         self._loop = self.setup.settings.loop or asyncio.get_running_loop()
         peer = transport.get_extra_info("peername")
         self.session.peer = peer[:2] if isinstance(peer, tuple) else (peer or None)
         self.session.loop = self._loop
         log(logging.DEBUG, self.session, "Connection from %r", self.session.peer)
-        self._watch_time()
         if self.connections is not None:
-            refusal = self.connections.add(self, self.setup.settings)
-            if refusal is not None:
-                log(logging.WARNING, self.session, "Too many connections")
-                self._finish(refusal)
-                return
-        self._greeted = True
-        self._advance()
+            self.connections.enter(self)
+        settings = self.setup.settings
+        if settings.proxy_protocol_timeout or self.implicit_tls or settings.greeting_delay:
+            self._task = self._loop.create_task(self._prepare())
+        else:
+            self._identify()
+            self._begin()
 
     def data_received(self, data: bytes) -> None:
         """Take what the peer sent."""
@@ -215,7 +244,8 @@ class SMTP(asyncio.Protocol):
         self._linger = False
         self._connection.receive_eof()
         self._advance()
-        return not self._hung_up
+        # Inside TLS nothing can be sent behind the peer's end: asyncio closes it in any case.
+        return not self._hung_up and self.session.tls is None
 
     def pause_writing(self) -> None:
         """The peer does not read its replies: no more of its commands until it does."""
@@ -228,13 +258,116 @@ class SMTP(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the session, after the hook that may still be at work."""
+        if self._lost:
+            return
         log(logging.DEBUG, self.session, "Connection closed (%r)", error)
+        self._lost = True
         self._connection.close()
-        self._body.abort()
+        self._forget_body()
         if self._timer is not None:
             self._timer.cancel()
-        self._lost = True
+        if self._response is not None and not self._response.done():
+            self._response.set_result(None)
         self._depart()
+
+    # Before the greeting, and TLS.
+
+    async def _prepare(self) -> None:
+        """Do what comes before the greeting: PROXY header, TLS handshake, delay."""
+        settings = self.setup.settings
+        try:
+            if settings.proxy_protocol_timeout:
+                await self._meet_client(settings.proxy_protocol_timeout)
+            if self.implicit_tls is not None:
+                await self._start_tls(self.implicit_tls)
+            self._identify()
+            if settings.greeting_delay:
+                await asyncio.sleep(settings.greeting_delay)
+        except (OSError, ProxyHeaderError) as error:
+            log(logging.INFO, self.session, "No session: %s", error or "time is over")
+            self._transport.abort()
+            return
+        finally:
+            self._task = None
+            self._depart()
+        if not self._lost:
+            early = settings.greeting_delay and self._connection.buffered
+            self._begin(replies.CLOSING_EARLY if early else None)
+
+    async def _meet_client(self, limit: float) -> None:
+        """Let the PROXY header say who the client is."""
+        session, hooks = self.session, self.hooks
+        if session.peer not in self.setup.proxies:
+            raise ProxyHeaderError(f"a PROXY header from {session.peer_host} is not trusted")
+        header = await read_proxy_header(self._transport, self._loop, limit)
+        self._transport.set_protocol(self)
+        session.proxy_data = replace(header, peer=session.peer)
+        if isinstance(header.src_addr, str):
+            session.peer = header.src_addr
+        elif header.src_addr is not None:
+            session.peer = (str(header.src_addr), header.src_port or 0)
+        try:
+            accepted = await hooks.handle_PROXY(self, session, self.envelope, session.proxy_data)
+        except Exception as error:
+            self.log_failure(Connected(), error)
+            accepted = False
+        if not accepted:
+            raise ProxyHeaderError("the handler refused it")
+        self._transport.resume_reading()
+
+    async def _start_tls(self, certificates: Certificates) -> None:
+        limit = self.setup.settings.tls_handshake_timeout
+        self._transport = await start_tls(self._loop, self._transport, self, certificates, limit)
+
+    def _identify(self) -> None:
+        """Find out what the connection says of the client, and what the engine has to know."""
+        session = self.session
+        self.trusted = session.peer in self.setup.relays
+        session.ssl = self._transport.get_extra_info("ssl_object")
+        if session.ssl is not None:
+            session.tls = tls_info(session.ssl)
+        if not self._begun and (session.tls or self.trusted):
+            self._connection = ServerConnection(
+                self.setup.config, tls=session.tls is not None, trusted=self.trusted
+            )
+
+    def _begin(self, refusal: Reply | None = None) -> None:
+        """Greet, unless there is a reason not to."""
+        self._begun = True
+        self._watch_time()
+        if self.connections is not None:
+            refusal = self.connections.admit(self, self.setup.settings) or refusal
+        if refusal is not None:
+            log(logging.WARNING, self.session, "Refused: %s", refusal)
+            self._finish(refusal)
+            return
+        self._greeted = True
+        self._advance()
+
+    async def _switch_to_tls(self, certificates: Certificates) -> None:
+        """Go on inside TLS, after the reply to STARTTLS (RFC 3207 §4)."""
+        try:
+            await self._start_tls(certificates)
+            forget_clear_text(self.session)
+            self.envelope = Envelope()
+            self._identify()
+            accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
+            good = await accepted if inspect.isawaitable(accepted) else accepted
+            self._connection.tls_started()
+            if not good:
+                self._connection.tls_refused()
+        except OSError as error:
+            log(logging.INFO, self.session, "The TLS handshake failed: %s", error)
+            self._transport.abort()
+        except Exception as error:
+            self.log_failure(StartTls(), error)
+            self._transport.abort()
+        finally:
+            self._task = None
+            self._depart()
+        self._last_sign = self._loop.time()
+        self._stop_if_idle()
+        self._advance()
 
     # From events to replies.
 
@@ -242,11 +375,8 @@ class SMTP(asyncio.Protocol):
         """Work through what has come, until octets, a hook or the peer's reading are awaited."""
         if self._advancing:
             return
-        if self._task is not None:
-            self._regulate_reading()
-            return
         self._advancing = True
-        while self._writing and self._task is None:
+        while self._writing and (self._task is None or self._response is not None):
             event = self._connection.next_event()
             if isinstance(event, Signal):
                 break
@@ -254,141 +384,142 @@ class SMTP(asyncio.Protocol):
                 self._hang_up()
                 break
             if isinstance(event, BodyChunk):
-                self._body.write(event.data)
+                self._open_body().write(event.data)
             elif isinstance(event, Refused):
-                self._reply(event, event.reply)
+                self._refuse(event)
+            elif isinstance(event, AuthResponse):
+                self._respond(event, event.data)
             else:
                 self._consult(event)
         self._advancing = False
         self._flush()
         self._regulate_reading()
 
-    def _consult(self, event: Command | Connected | BodyEnd) -> None:
+    def _refuse(self, event: Refused) -> None:
+        self._conclude(event, [event.reply] * self._connection.replies_owed)
+        self._respond(event, None)
+
+    def _respond(self, event: Event, data: bytes | None) -> None:
+        """Give the hook that waits for a response of AUTH what came."""
+        response, self._response = self._response, None
+        self._event = event
+        if response is not None and not response.done():
+            response.set_result(data)
+
+    def _consult(self, event: Question) -> None:
         """Have ``event`` answered: at once where that is possible, otherwise by a task."""
         self._event = event
         reply = self._reply_without_hook(event)
         if reply is not None:
-            self._reply(event, reply)
+            self._conclude(event, [reply] * self._connection.replies_owed)
             return
-        if isinstance(event, BodyEnd):
-            self.envelope.content = self._body.content()
         coroutine = answer(event, self)
         if type(event) in self.setup.quick:
             self._conclude(event, _run(coroutine))
             return
         self._flush()
-        task = self._start(self._wait(event, coroutine))
-        if not task.done():
-            self._task = task
+        self._start(self._wait(event, coroutine))
 
-    def _reply_without_hook(self, event: Command | Connected | BodyEnd) -> Reply | None:
+    def _reply_without_hook(self, event: Question) -> Reply | None:
         settings = self.setup.settings
-        if isinstance(event, BodyEnd):
-            return self._decode() if settings.decode_data and self.hooks.stream is None else None
         if isinstance(event, Connected):
             return None
+        if isinstance(event, BodyEnd):
+            return self._close_body(settings.decode_data)
         if settings.command_call_limit is not None:
             verb = event.verb if isinstance(event, Unknown) else type(event).__name__.upper()
-            closing = self._budget.command(verb)
+            closing = self.budget.command(verb)
             if closing is not None:
                 return closing
         if isinstance(event, Unknown) and not hasattr(self, method_name(event.verb)):
             return replies.UNKNOWN_COMMAND
-        most = settings.max_recipients
-        if isinstance(event, Rcpt) and most is not None and len(self.envelope.recipients) >= most:
-            return replies.TOO_MANY_RECIPIENTS
-        return None
-
-    def _decode(self) -> Reply | None:
-        content, body = self._body.content(), self.envelope.mail_options.body
-        if self.setup.settings.enable_SMTPUTF8 or body == "8BITMIME":
-            self.envelope.text = content.decode("utf-8", "surrogateescape")
-        elif content.isascii():
-            self.envelope.text = content.decode("ascii")
-        else:
-            return replies.NOT_ASCII
         return None
 
     async def _wait(
-        self, event: Command | Connected | BodyEnd, coroutine: Coroutine[object, None, Reply | None]
+        self, event: Question, coroutine: Coroutine[object, None, Sequence[Reply]]
     ) -> None:
         try:
-            reply = await coroutine
+            answers = await coroutine
         finally:
             self._task = None
             self._depart()
         self._last_sign = self._loop.time()
-        self._conclude(event, reply)
+        self._conclude(event, answers)
         self._advance()
 
-    def _conclude(self, event: Event, reply: Reply | None) -> None:
-        if reply is not None and self._connection.reply_owed:
-            self._reply(event, reply)
+    def _conclude(self, event: Event, answers: Sequence[Reply]) -> None:
+        for reply in answers:
+            if self._connection.reply_owed:
+                self._reply(event, reply)
 
     def _reply(self, event: Event, reply: Reply) -> None:
         """Answer ``event``, and let session and envelope follow what the wire says."""
         before = self._connection.state
         self._output.append(self._connection.send(reply))
         log(logging.DEBUG, self.session, "%r: %s", event, reply)
-        self._record(event, reply)
-        if self._connection.state is State.DATA:
-            self._expect_body()
-        elif before in _TRANSACTION and self._connection.state not in _TRANSACTION:
-            self._forget_transaction()
+        record(event, reply, self.session, self.envelope)
+        after = self._connection.state
+        if after is State.DATA:
+            self._open_body()
+        elif after not in _TRANSACTION and (before in _TRANSACTION or isinstance(event, Mail)):
+            self.envelope = Envelope()
+            self._forget_body()
+        elif after is State.TLS and self.setup.certificates is not None:
+            self._flush()
+            self._transport.pause_reading()
+            self._start(self._switch_to_tls(self.setup.certificates))
         if isinstance(event, Refused) or reply is replies.UNKNOWN_COMMAND:
-            closing = self._budget.error()
-            if closing is not None and self._connection.state is not State.CLOSED:
-                log(logging.WARNING, self.session, "Too many errors")
-                self._output.append(self._connection.send(closing))
-        if self._stopping:
-            self._stop_if_idle()
+            self._count_error()
+        self._stop_if_idle()
 
-    def _record(self, event: Event, reply: Reply) -> None:
+    def _count_error(self) -> None:
+        closing = self.budget.error()
+        if closing is not None and self._connection.state is not State.CLOSED:
+            log(logging.WARNING, self.session, "Too many errors")
+            self._output.append(self._connection.send(closing))
+
+    # The message.
+
+    def _open_body(self) -> MemoryBody | StreamedBody:
+        if self._body is None:
+            stream = self.hooks.stream
+            if stream is None:
+                self._body = MemoryBody()
+            else:
+                self._body = body = StreamedBody(self._regulate_reading)
+                hook = stream.handle_STREAM(self, self.session, self.envelope, body)
+                body.run(hook, self._loop)
+        return self._body
+
+    def _close_body(self, decode_data: bool) -> Reply | None:
+        """Put the message into the envelope; the reply is for one that cannot be decoded."""
         envelope = self.envelope
-        match event:
-            case Quit():
-                self._linger = not reply.positive
-            case Helo() | Ehlo() if reply.positive:
-                self.session.extended_smtp = isinstance(event, Ehlo)
-            case Mail(address, options):
-                if not reply.positive:
-                    self.envelope = Envelope()
-                elif envelope.mail_from is None:
-                    envelope.mail_from = address
-                envelope.smtp_utf8 = options.smtputf8
-            case Rcpt(_, options):
-                known = len(envelope.recipients)
-                if not reply.positive:
-                    del envelope.rcpt_tos[known:]
-                for accepted in envelope.rcpt_tos[known:]:
-                    envelope.recipients.append(Recipient(accepted, options))
+        envelope.content = self._open_body().content()
+        if decode_data:
+            utf8 = self.enable_SMTPUTF8 or envelope.mail_options.body == "8BITMIME"
+            envelope.text = decode(envelope.content, utf8)
+            return replies.NOT_ASCII if envelope.text is None else None
+        return None
 
-    def _expect_body(self) -> None:
-        hooks, envelope = self.hooks, self.envelope
-        if hooks.stream is None:
-            self._body = MemoryBody()
-            return
-        self._body = StreamedBody(self._regulate_reading)
-        hook = hooks.stream.handle_STREAM(self, self.session, envelope, self._body)
-        self._body.run(hook, self._loop)
-
-    def _forget_transaction(self) -> None:
-        self.envelope = Envelope()
-        self._body.abort()
-        self._body = MemoryBody()
+    def _forget_body(self) -> None:
+        if self._body is not None:
+            self._body.abort()
+            self._body = None
 
     # The connection's life.
 
     def shut_down(self) -> None:
         """End the session with 421 as soon as no transaction is going on (RFC 5321 §3.8)."""
         self._stopping = True
-        if not self._advancing and self._task is None:
+        if not self._begun:
+            self._transport.abort()
+        elif not self._advancing and self._task is None:
             self._stop_if_idle()
             self._advance()
 
     def _stop_if_idle(self) -> None:
-        running = self._connection.state in _TRANSACTION or self._connection.reply_owed
-        if not running and self._connection.state is not State.CLOSED:
+        busy = self._connection.state in _BUSY or self._connection.reply_owed
+        if self._stopping and not busy:
             self._linger = False
             self._output.append(self._connection.send(replies.CLOSING_SHUTDOWN))
 
@@ -401,6 +532,9 @@ class SMTP(asyncio.Protocol):
 
     def _finish(self, reply: Reply) -> None:
         """End the session with a 421."""
+        if self._connection.state is State.TLS or not self._begun:
+            self._transport.abort()  # in the middle of a handshake there is no way to say it
+            return
         if self._connection.state is not State.CLOSED:
             self._output.append(self._connection.send(reply))
         self._linger = False
@@ -424,7 +558,7 @@ class SMTP(asyncio.Protocol):
     def _depart(self) -> None:
         """Take leave of handler and service, when the connection is lost and no hook at work."""
         if self._lost and self._task is None:
-            self._task = self._start(self._say_goodbye())
+            self._start(self._say_goodbye())
 
     async def _say_goodbye(self) -> None:
         try:
@@ -438,27 +572,42 @@ class SMTP(asyncio.Protocol):
 
     # Time, reading and writing.
 
-    def _watch_time(self) -> None:
-        self._last_sign = self._loop.time()
-        if self.setup.settings.timeout is not None:
-            self._timer = self._loop.call_later(self.setup.settings.timeout, self._check_time)
+    def _patience(self) -> float | None:
+        """How many seconds of silence the client may keep now; ``None`` for any number."""
+        settings = self.setup.settings
+        if (self._task is not None and self._response is None) or not self._reading:
+            return None  # it is the client that waits
+        if self._connection.state is State.DATA and settings.data_timeout is not None:
+            return settings.data_timeout
+        return settings.timeout
 
-    def _check_time(self) -> None:
-        timeout = self.setup.settings.timeout or 0.0
-        left = timeout - (self._loop.time() - self._last_sign)
-        if self._task is not None or not self._reading:
-            left = timeout  # a hook is at work: it is not the client that is idle
-        if left <= 0:
-            log(logging.INFO, self.session, "Idle for %g seconds", timeout)
-            self._finish(replies.CLOSING_IDLE)
-            return
-        self._timer = self._loop.call_later(left, self._check_time)
+    def _watch_time(self) -> None:
+        settings = self.setup.settings
+        self._last_sign = self._loop.time()
+        limits = [limit for limit in (settings.timeout, settings.data_timeout) if limit]
+        if limits:
+            # One timer for the whole session, which looks at the time now and then, and is not
+            # set anew for each octet.
+            self._timer = self._loop.call_later(min(limits), self._check_time, min(limits))
+
+    def _check_time(self, interval: float) -> None:
+        patience = self._patience()
+        left = interval
+        if patience is not None:
+            left = self._last_sign + patience - self._loop.time()
+            if left <= 0:
+                log(logging.INFO, self.session, "Silent for %g seconds", patience)
+                self._finish(replies.CLOSING_IDLE)
+                return
+        self._timer = self._loop.call_later(min(left, interval), self._check_time, interval)
 
     def _regulate_reading(self) -> None:
-        wanted = self._connection.buffered <= _MAX_WAITING and not self._body.full
+        full = self._body is not None and self._body.full
+        wanted = self._connection.buffered <= _MAX_WAITING and not full
         if wanted != self._reading and not self._transport.is_closing():
             self._reading = wanted
             if wanted:
+                self._last_sign = self._loop.time()
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
@@ -468,11 +617,15 @@ class SMTP(asyncio.Protocol):
             self._transport.write(b"".join(self._output))
             self._output.clear()
 
-    def _start(self, coroutine: Coroutine[object, None, None]) -> asyncio.Task[None]:
+    def _start(self, coroutine: Coroutine[object, None, None]) -> None:
+        """Run an errand that the next event has to wait for."""
         if sys.version_info >= (3, 12):
             # A hook that need not wait is then answered without a turn of the loop.
-            return asyncio.Task(coroutine, loop=self._loop, eager_start=True)
-        return self._loop.create_task(coroutine)
+            task = asyncio.Task(coroutine, loop=self._loop, eager_start=True)
+        else:
+            task = self._loop.create_task(coroutine)
+        if not task.done():
+            self._task = task
 
 
 def _run(coroutine: Coroutine[object, None, T]) -> T:

@@ -1,0 +1,139 @@
+"""Authentication: AUTH from its first word to its reply, whoever decides it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from smtp_protocol import (
+    MECHANISMS,
+    MISSING,
+    Ask,
+    Auth,
+    AuthResult,
+    Challenge,
+    Envelope,
+    Finished,
+    LoginPassword,
+    Mechanism,
+    ProtocolError,
+    Reply,
+    Server,
+    Session,
+    replies,
+)
+from smtp_protocol.auth import MECHANISM_NAME
+from smtp_server.log import log
+
+if TYPE_CHECKING:
+    from smtp_server.smtp import SMTP
+
+__all__: list[str] = []
+
+#: Decides whether what a client has shown is right; it may be sync or async.
+Authenticator = Callable[
+    [Server, Session, Envelope, str, object], AuthResult | Awaitable[AuthResult]
+]
+#: The simple form: mechanism, login, password.
+AuthCallback = Callable[[str, bytes, bytes], bool]
+#: A mechanism that somebody wrote as a method.
+AuthMethod = Callable[[Server, list[str]], Awaitable[AuthResult]]
+
+_PREFIX = "auth_"
+
+
+def own_mechanisms(handler: object) -> Mapping[str, AuthMethod]:
+    """The mechanisms that a handler has as methods, by name: ``auth_X__NAME`` is X-NAME."""
+    found = {}
+    for name in dir(handler):
+        method = getattr(handler, name, None) if name.startswith(_PREFIX) else None
+        mechanism = getattr(method, "auth_mechanism", name[len(_PREFIX) :].replace("__", "-"))
+        if callable(method) and MECHANISM_NAME.fullmatch(mechanism):
+            found[mechanism] = method
+    return found
+
+
+async def authenticate(event: Auth, smtp: SMTP) -> Reply:
+    """Go through the exchange that ``event`` begins.
+
+    Returns:
+        The reply that ends it; the session has what it needs to know.
+    """
+    name = event.mechanism
+    if name not in smtp.setup.mechanisms:
+        return replies.UNKNOWN_MECHANISM
+    try:
+        method = smtp.setup.own_mechanisms.get(name)
+        if method is not None:
+            result: AuthResult | None = await method(smtp, list(event.args))
+        else:
+            result = await _run(name, MECHANISMS[name](), event.initial_response, smtp)
+    except ProtocolError as error:
+        return error.reply
+    except Exception as error:
+        smtp.log_failure(event, error)
+        return replies.TEMPORARY_AUTH_FAILURE
+    if result is None or not smtp.replies_owed:
+        # The client gave up, which is answered already, or the method answered for itself.
+        return replies.AUTH_CANCELLED
+    return await _conclude(name, result, smtp)
+
+
+async def _run(
+    name: str, mechanism: Mechanism, response: bytes | None, smtp: SMTP
+) -> AuthResult | None:
+    step = mechanism.start(response)
+    shown: object = None
+    while True:
+        match step:
+            case Challenge(data):
+                answer = await smtp.challenge_auth(data)
+                if answer is MISSING:
+                    return None
+                step = mechanism.respond(answer)
+            case Ask(auth_data):
+                shown = auth_data
+                step = mechanism.resolve(await _ask(name, auth_data, smtp))
+            case Finished(result):
+                if result.success and result.auth_data is None:
+                    return AuthResult(success=True, message=result.message, auth_data=shown)
+                return result
+
+
+async def _ask(name: str, auth_data: object, smtp: SMTP) -> AuthResult:
+    settings = smtp.setup.settings
+    authenticator, callback = settings.authenticator, settings.auth_callback
+    arguments = (smtp, smtp.session, smtp.envelope, name, auth_data)
+    if authenticator is not None:
+        if settings.auth_in_thread:
+            result = await asyncio.to_thread(authenticator, *arguments)
+        else:
+            result = authenticator(*arguments)
+        return await result if inspect.isawaitable(result) else result
+    if callback is not None and isinstance(auth_data, LoginPassword):
+        values = (name, auth_data.login, auth_data.password)
+        if settings.auth_in_thread:
+            return AuthResult(success=await asyncio.to_thread(callback, *values))
+        return AuthResult(success=bool(callback(*values)))
+    return AuthResult(success=False)
+
+
+async def _conclude(name: str, result: AuthResult, smtp: SMTP) -> Reply:
+    if not isinstance(result, AuthResult):
+        raise TypeError(f"an authenticator answers with an AuthResult, not {type(result).__name__}")
+    message = None if result.message is None else Reply.parse(result.message)
+    if result.success:
+        reply = message or replies.AUTH_OK
+        if reply.code == 235:
+            smtp.session.authenticated = True
+            smtp.session.auth_data = result.auth_data
+        return reply
+    log(logging.WARNING, smtp.session, "Authentication by %s failed", name)
+    closing = smtp.budget.auth_failure()
+    await asyncio.sleep(smtp.setup.settings.auth_failure_delay)
+    if closing is not None:
+        return closing
+    return message if message is not None and not message.positive else replies.AUTH_FAILED
