@@ -362,7 +362,7 @@ def test_arguments_for_the_handler(cli: Starter) -> None:
         (
             ["-c", "mine.Misspelt"],
             1,
-            "Misspelt.handle_DATE is not a hook; did you mean handle_DATA",
+            "Misspelt.handle_DATE is not a hook; did you mean",
         ),
         (["-l", "192.0.2.1:0"], 1, "cannot listen on 192.0.2.1:0: Cannot assign requested address"),
     ],

@@ -344,7 +344,7 @@ def test_our_own_variable_goes_before_the_older_one(monkeypatch: pytest.MonkeyPa
 def test_a_variable_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLES[0], "soon")
     controller = Controller(Sink(), "127.0.0.1", 0)
-    with pytest.raises(ValueError, match="SMTP_SERVER_CONTROLLER_TIMEOUT .* not 'soon'"):
+    with pytest.raises(ValueError, match=r"SMTP_SERVER_CONTROLLER_TIMEOUT .* not 'soon'"):
         controller.start()
     assert threads() == set()
     monkeypatch.delenv(VARIABLES[0])

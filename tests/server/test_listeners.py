@@ -1,4 +1,4 @@
-"""Listeners: sockets for every address of a host, all or none of them, and errors that say where."""
+"""Listeners: sockets for every address of a host, all or none, and errors that say where."""
 
 import errno
 import os
@@ -181,12 +181,12 @@ def test_a_file_in_the_place_of_a_unix_socket(tmp_path: Path) -> None:
 
 
 def test_a_unix_socket_in_no_directory(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="cannot listen on .*: No such file or directory"):
+    with pytest.raises(OSError, match=r"cannot listen on .*: No such file or directory"):
         bind_unix(tmp_path / "no" / "smtp.sock")
 
 
 def test_a_unix_socket_with_too_long_a_name(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="cannot listen on .*too long"):
+    with pytest.raises(OSError, match=r"cannot listen on .*too long"):
         bind_unix(tmp_path / ("x" * 200))
 
 

@@ -380,12 +380,11 @@ async def test_closing_over_a_peer_that_does_not_read(monkeypatch: pytest.Monkey
     assert handler.gone == handler.sessions
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc on this system")
 async def test_no_descriptor_is_lost() -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 
-    if not os.path.isdir("/proc/self/fd"):
-        pytest.skip("no /proc on this system")
     async with dialogue(Sink()):
         """Whatever is made once has been made."""
     before = descriptors()

@@ -1,0 +1,100 @@
+"""Debugging: prints each message, whole, and nothing in it that could act on a terminal."""
+
+import io
+import sys
+from argparse import ArgumentParser
+
+import pytest
+from tests.server.support import dialogue
+
+from smtp_handlers import Debugging
+from smtp_protocol import Envelope, RcptOptions, Session
+from smtp_server import SMTP
+
+FIRST = "---------- MESSAGE FOLLOWS ----------"
+LAST = "------------ END MESSAGE ------------"
+PEER = ("192.0.2.1", 4000)
+X_PEER = "X-Peer: ('192.0.2.1', 4000)"
+
+
+async def printed(content: bytes, stream: io.TextIOBase | None = None) -> str:
+    """What is printed of a message without options."""
+    envelope = Envelope()
+    envelope.content = content
+    return await printed_envelope(envelope)
+
+
+async def printed_envelope(envelope: Envelope) -> str:
+    stream = io.StringIO()
+    handler = Debugging(stream)
+    reply = await handler.handle_DATA(SMTP(handler), Session(PEER), envelope)
+    assert str(reply) == "250 2.0.0 OK"
+    return stream.getvalue()
+
+
+async def test_a_message() -> None:
+    assert await printed(b"From: a\r\nSubject: b\r\n\r\nHi\r\n\r\nBye\r\n") == (
+        f"{FIRST}\nFrom: a\nSubject: b\n{X_PEER}\n\nHi\n\nBye\n{LAST}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"", [X_PEER]),
+        (b"\r\n", [X_PEER, ""]),
+        (b"Only: headers\r\n", ["Only: headers", X_PEER]),
+        (b"No line end", ["No line end", X_PEER]),
+        (b"\r\nOnly a body\r\n", [X_PEER, "", "Only a body"]),
+        ("Sub: grüße\r\n".encode(), ["Sub: grüße", X_PEER]),
+        (b"Latin: gr\xfc\xdfe\r\n", ["Latin: gr\\xfc\\xdfe", X_PEER]),
+        (b"\tTab\r\n", ["\tTab", X_PEER]),
+        (b"\x1b[31mred\x07\r\n", ["\\x1b[31mred\\x07", X_PEER]),
+        ("\x9b31m\x7f\0".encode(), ["\\x9b31m\\x7f\\x00", X_PEER]),
+        (b"bare\rreturn\r\n", ["bare\\x0dreturn", X_PEER]),
+    ],
+)
+async def test_what_is_in_a_message(content: bytes, lines: list[str]) -> None:
+    assert (await printed(content)).split("\n") == [FIRST, *lines, LAST, ""]
+
+
+async def test_the_options() -> None:
+    envelope = Envelope()
+    envelope.content = b"x\r\n"
+    envelope.mail_options.extend(["SIZE=5", "X=\x1b"])
+    assert await printed_envelope(envelope) == (
+        f"{FIRST}\nmail options: ['SIZE=5', 'X=\\x1b']\n\nx\n{X_PEER}\n{LAST}\n"
+    )
+    envelope.rcpt_options.extend(RcptOptions(["NOTIFY=NEVER"]))
+    assert "rcpt options: ['NOTIFY=NEVER']\n\nx\n" in await printed_envelope(envelope)
+    envelope.mail_options.clear()
+    assert (await printed_envelope(envelope)).startswith(f"{FIRST}\nrcpt options: ")
+
+
+async def test_a_stream_that_cannot_write_everything() -> None:
+    octets = io.BytesIO()
+    handler = Debugging(io.TextIOWrapper(octets, encoding="ascii"))
+    envelope = Envelope()
+    envelope.content = "grüße €\r\n".encode()
+    await handler.handle_DATA(SMTP(handler), Session(), envelope)
+    assert octets.getvalue() == f"{FIRST}\ngr\\xfc\\xdfe \\u20ac\nX-Peer: None\n{LAST}\n".encode()
+
+
+async def test_the_standard_output_of_the_moment(capsys: pytest.CaptureFixture[str]) -> None:
+    async with dialogue(Debugging()) as client:
+        assert await client.deliver("Subject: x\r\n\r\nHi\r\n") == "250 OK"
+        assert await client.deliver("second\r\n") == "250 OK"
+    out = capsys.readouterr().out
+    assert out.count(FIRST) == 2
+    assert "Subject: x\nX-Peer: ('127.0.0.1', " in out
+
+
+def test_from_cli(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = ArgumentParser(prog="smtp-server")
+    assert Debugging.from_cli(parser).stream is None
+    assert Debugging.from_cli(parser, "stdout").stream is None
+    assert Debugging.from_cli(parser, "stderr").stream is sys.stderr
+    for args in (["file"], ["stdout", "stderr"]):
+        with pytest.raises(SystemExit):
+            Debugging.from_cli(parser, *args)
+        assert "one argument: stdout or stderr" in capsys.readouterr().err
