@@ -6,6 +6,7 @@ from smtp_handlers.front import Front, Inner
 from smtp_handlers.mailbox import Mailbox
 from smtp_handlers.message import AsyncMessage, Message
 from smtp_handlers.policies import AddReceived, RateLimit, RequireAuth, RestrictRecipients
+from smtp_handlers.proxy import Proxy
 from smtp_handlers.sink import Sink
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Inner",
     "Mailbox",
     "Message",
+    "Proxy",
     "RateLimit",
     "RequireAuth",
     "RestrictRecipients",

@@ -87,7 +87,6 @@ class Service:
                 # In a thread, for a host's name may have to be looked up.
                 sockets += await asyncio.to_thread(bind)
                 self._note_paths(sockets)
-            sockets += self._given
             for sock in sockets:
                 unix = sock.family == socket.AF_UNIX
                 listen = loop.create_unix_server if unix else loop.create_server

@@ -13,6 +13,7 @@ from smtp_protocol import (
     MISSING,
     Answer,
     AnyHandler,
+    Auth,
     AuthResponse,
     BodyChunk,
     BodyEnd,
@@ -176,9 +177,9 @@ class SMTP(asyncio.Protocol):
         """
         octets = challenge.encode() if isinstance(challenge, str) else challenge
         text = b64encode(octets).decode() if encode_to_b64 else octets.decode()
-        self._reply(self._event, Reply(334, (text,)))
-        if self._connection.state is not State.AUTH:
+        if not isinstance(self._event, Auth | AuthResponse):
             raise RuntimeError("a challenge is a part of AUTH")
+        self._reply(self._event, Reply(334, (text,)))
         self._response = self._loop.create_future()
         self._last_sign = self._loop.time()
         self._advance()
