@@ -180,7 +180,7 @@ async def test_an_idle_session(caplog: pytest.LogCaptureFixture) -> None:
         assert await client.reply() == IDLE
         assert await client.rest() == ""
     assert handler.gone == handler.sessions
-    assert any("Idle for 0.2 seconds" in record.getMessage() for record in caplog.records)
+    assert any("Silent for 0.2 seconds" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize("said", ["NOOP\r\n", "NOO"])

@@ -55,9 +55,9 @@ async def answer(event: Question, smtp: SMTP) -> Sequence[Reply]:
     try:
         limit = smtp.setup.settings.handler_timeout
         if limit is None or isinstance(event, Auth):
-            return await _answers(event, smtp)
+            return await _uncancelled(event, smtp)
         async with asyncio.timeout(limit):
-            return await _answers(event, smtp)
+            return await _uncancelled(event, smtp)
     except Exception as error:
         smtp.log_failure(event, error)
         try:
@@ -66,6 +66,16 @@ async def answer(event: Question, smtp: SMTP) -> Sequence[Reply]:
             smtp.log_failure(event, second)
             reply = replies.LOCAL_ERROR
         return [reply] * smtp.replies_owed
+
+
+async def _uncancelled(event: Question, smtp: SMTP) -> Sequence[Reply]:
+    try:
+        return await _answers(event, smtp)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise  # it is the session that is ended, or the time that is over
+        raise RuntimeError("the hook waited for what was cancelled") from error
 
 
 async def _answers(event: Question, smtp: SMTP) -> Sequence[Reply]:
