@@ -1,0 +1,215 @@
+"""Faults: what goes wrong at the next steps of sessions, said by a test, done by the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from typing import Generic, Literal, TypeVar, cast, get_args
+
+from smtp_protocol import (
+    Answer,
+    Envelope,
+    MailOptions,
+    RcptOptions,
+    Reply,
+    Server,
+    Session,
+)
+from smtp_protocol.auth import Missing
+from smtp_server.smtp import SMTP
+from smtp_server.testing.recorder import Recorder
+
+__all__ = ["Step"]
+
+#: Where a session can be made to fail. DATA is the answer to the whole message.
+Step = Literal[
+    "CONNECT",
+    "HELO",
+    "EHLO",
+    "AUTH",
+    "MAIL",
+    "RCPT",
+    "DATA",
+    "RSET",
+    "NOOP",
+    "QUIT",
+    "VRFY",
+    "EXPN",
+    "HELP",
+]
+
+#: The answer that nobody gets, for the connection is cut.
+CUT = Reply(421, ("Connection cut",))
+
+T = TypeVar("T")
+
+
+class Schedule(Generic[T]):
+    """One value, or none, for each of the next times that a step is reached."""
+
+    def __init__(self) -> None:
+        # A deque is safe to use from two threads.
+        self._queues: defaultdict[str, deque[T | None]] = defaultdict(deque)
+
+    def add(self, step: Step, value: T, *, times: int, skip: int) -> None:
+        """Add ``skip`` times nothing, and then ``times`` times the value.
+
+        Raises:
+            ValueError: There is no such step, or a number makes no sense.
+        """
+        if step not in get_args(Step):
+            raise ValueError(f"{step!r} is none of {', '.join(get_args(Step))}")
+        if times < 1 or skip < 0:
+            raise ValueError(f"times is at least 1 and skip at least 0, not {times} and {skip}")
+        self._queues[step].extend([None] * skip + [value] * times)
+
+    def take(self, step: Step) -> T | None:
+        """What is to happen this time."""
+        queue = self._queues[step]
+        return queue.popleft() if queue else None
+
+    def clear(self) -> None:
+        """Forget what is still to come."""
+        self._queues.clear()
+
+
+class Connection(SMTP):
+    """A connection that can be cut, and that is not waited for when the server stops."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember what to cut."""
+        self._to_cut = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
+
+    def cut(self) -> None:
+        """Close the connection without a word."""
+        self._to_cut.abort()
+
+    def abort(self) -> None:
+        """End the session without waiting for its client, which may be left from a test."""
+        super().abort()
+        self.cut()
+
+
+class FaultyRecorder(Recorder):
+    """A recorder at which steps can be made to fail, or to take their time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = Schedule[Reply]()
+        self.delays = Schedule[float]()
+
+    async def _fault(self, step: Step, server: Server) -> Reply | None:
+        delay = self.delays.take(step)
+        if delay is not None:
+            await asyncio.sleep(delay)
+        failure = self.failures.take(step)
+        if failure is CUT and isinstance(server, Connection):
+            server.cut()
+        return failure
+
+    async def handle_CONNECT(self, server: Server, session: Session, envelope: Envelope) -> Answer:
+        """The greeting."""
+        failure = await self._fault("CONNECT", server)
+        return failure or await super().handle_CONNECT(server, session, envelope)
+
+    async def handle_HELO(
+        self, server: Server, session: Session, envelope: Envelope, hostname: str
+    ) -> Answer:
+        """HELO."""
+        failure = await self._fault("HELO", server)
+        return failure or await super().handle_HELO(server, session, envelope, hostname)
+
+    async def handle_EHLO(
+        self,
+        server: Server,
+        session: Session,
+        envelope: Envelope,
+        hostname: str,
+        responses: list[str],
+    ) -> list[str] | str | Reply:
+        """EHLO."""
+        failure = await self._fault("EHLO", server)
+        return failure or await super().handle_EHLO(server, session, envelope, hostname, responses)
+
+    async def handle_MAIL(
+        self,
+        server: Server,
+        session: Session,
+        envelope: Envelope,
+        address: str,
+        mail_options: MailOptions,
+    ) -> Answer:
+        """MAIL."""
+        failure = await self._fault("MAIL", server)
+        return failure or await super().handle_MAIL(
+            server, session, envelope, address, mail_options
+        )
+
+    async def handle_RCPT(
+        self,
+        server: Server,
+        session: Session,
+        envelope: Envelope,
+        address: str,
+        rcpt_options: RcptOptions,
+    ) -> Answer:
+        """RCPT."""
+        failure = await self._fault("RCPT", server)
+        return failure or await super().handle_RCPT(
+            server, session, envelope, address, rcpt_options
+        )
+
+    async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> Answer:
+        """The message has come, and is kept unless it is to fail."""
+        failure = await self._fault("DATA", server)
+        return failure or await super().handle_DATA(server, session, envelope)
+
+    async def handle_RSET(self, server: Server, session: Session, envelope: Envelope) -> Answer:
+        """RSET."""
+        failure = await self._fault("RSET", server)
+        return failure or await super().handle_RSET(server, session, envelope)
+
+    async def handle_NOOP(
+        self, server: Server, session: Session, envelope: Envelope, arg: str
+    ) -> Answer:
+        """NOOP."""
+        failure = await self._fault("NOOP", server)
+        return failure or await super().handle_NOOP(server, session, envelope, arg)
+
+    async def handle_QUIT(self, server: Server, session: Session, envelope: Envelope) -> Answer:
+        """QUIT."""
+        failure = await self._fault("QUIT", server)
+        return failure or await super().handle_QUIT(server, session, envelope)
+
+    async def handle_VRFY(
+        self, server: Server, session: Session, envelope: Envelope, address: str
+    ) -> Answer:
+        """VRFY."""
+        failure = await self._fault("VRFY", server)
+        return failure or await super().handle_VRFY(server, session, envelope, address)
+
+    async def handle_EXPN(
+        self, server: Server, session: Session, envelope: Envelope, address: str
+    ) -> Answer:
+        """EXPN."""
+        failure = await self._fault("EXPN", server)
+        return failure or await super().handle_EXPN(server, session, envelope, address)
+
+    async def handle_HELP(
+        self, server: Server, session: Session, envelope: Envelope, topic: str
+    ) -> Answer:
+        """HELP."""
+        failure = await self._fault("HELP", server)
+        return failure or await super().handle_HELP(server, session, envelope, topic)
+
+
+class FaultyRecorderWithAuth(FaultyRecorder):
+    """The same for a server with AUTH, which this hook alone would make it offer."""
+
+    async def handle_AUTH(
+        self, server: Server, session: Session, envelope: Envelope, args: list[str]
+    ) -> str | Reply | Literal[Missing.MISSING]:
+        """AUTH, before its mechanism begins."""
+        failure = await self._fault("AUTH", server)
+        return failure or await super().handle_AUTH(server, session, envelope, args)
