@@ -193,6 +193,7 @@ class ServerConnection:
         if self._session.current is not State.TLS:
             raise RuntimeError("TLS starts after a positive reply to STARTTLS")
         self._session.tls_started()
+        self._buffer.clear()
         self._lines = LineReader(self._config.bare_newline)
         self._enter(StartTls)
 
@@ -241,7 +242,7 @@ class ServerConnection:
                 request = _REQUESTS.get(command.verb, Unknown)
             if isinstance(command, Bdat):
                 self._begin_chunk(command)
-                return None
+                return self._read_chunk()  # the chunk may be empty
             self._session.check(command, request)
         except ParameterError as error:
             # RFC 5321 §4.1.1.1: after HELO there are no parameters, and so no right ones.

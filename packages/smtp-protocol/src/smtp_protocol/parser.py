@@ -169,7 +169,7 @@ def _auth(arg: str, config: ProtocolConfig) -> Auth:
     if not config.auth:
         raise ProtocolError(replies.NOT_IMPLEMENTED)
     match arg.split(" "):
-        case [mechanism]:
+        case [mechanism] if mechanism:
             return Auth(mechanism.upper(), None, (mechanism,))
         case [mechanism, "="]:
             # RFC 4954 §4: a single "=" is the empty response, as opposed to none.

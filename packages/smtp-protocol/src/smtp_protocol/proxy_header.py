@@ -103,9 +103,9 @@ class ProxyHeaderReader:
 
     def _read_v1(self) -> ProxyData | None:
         line, end, _ = self._received[:_MAX_V1].partition(b"\r\n")
+        if b"\n" in line or not (end or len(self._received) < _MAX_V1):
+            raise ProxyHeaderError("the version 1 header does not end")
         if not end:
-            if len(self._received) >= _MAX_V1 or b"\n" in line:
-                raise ProxyHeaderError("the version 1 header does not end")
             return None
         self.rest = self._received[len(line) + 2 :]
         try:

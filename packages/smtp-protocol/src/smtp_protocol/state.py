@@ -139,10 +139,14 @@ TRANSITIONS: Mapping[State, Mapping[Request, State]] = {
     State.CLOSED: {},
 }
 
-#: The same for 3yz, which asks the client to go on.
+#: The same for 3yz, which asks the client to go on. It is no greeting, and to the end of a message
+#: no answer: a second body must not follow.
 INTERMEDIATE_TRANSITIONS: Mapping[State, Mapping[Request, State]] = {
+    State.CONNECTED: {Connected: State.CLOSED},
     State.READY: {Auth: State.AUTH},
-    State.RCPT: {Data: State.DATA},
+    State.RCPT: {Data: State.DATA, BodyEnd: State.READY},
+    State.DATA: {BodyEnd: State.READY},
+    State.CHUNKS: {BodyEnd: State.READY},
     State.AUTH: {AuthResponse: State.AUTH},
 }
 
@@ -214,10 +218,10 @@ class SessionState:
             ProtocolError: It may not: 503, or what its own rule says.
         """
         config = self._config
-        if config.require_starttls and not self.tls and request not in _BEFORE_TLS:
-            raise ProtocolError(replies.NEEDS_STARTTLS)
         if self.current is State.UNTRUSTED and request is not Quit:
             raise ProtocolError(replies.TLS_NOT_ACCEPTED)
+        if config.require_starttls and not self.tls and request not in _BEFORE_TLS:
+            raise ProtocolError(replies.NEEDS_STARTTLS)
         if request not in TRANSITIONS[self.current] and request not in (
             INTERMEDIATE_TRANSITIONS.get(self.current, ())
         ):
@@ -280,14 +284,15 @@ class SessionState:
             return
         if request in _GREETINGS:
             self.extended = request is not Helo
-        elif isinstance(event, Mail):
-            self.options = event.options
+        elif request is Mail:
+            # A verb that the server's author took over has no parameters known here.
+            self.options = event.options if isinstance(event, Mail) else _NO_OPTIONS
             self.recipients = 0
             self._domains.clear()
             self._messages += 1
-        elif isinstance(event, Rcpt):
+        elif request is Rcpt:
             self.recipients += 1
-            if self._config.rcpt_domain_max is not None:
+            if isinstance(event, Rcpt) and self._config.rcpt_domain_max is not None:
                 self._domains.add(_domain(event.address))
         elif request in (Auth, AuthResponse):
             self.authenticated = reply.code // 100 == 2
