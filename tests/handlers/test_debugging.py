@@ -98,3 +98,29 @@ def test_from_cli(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             Debugging.from_cli(parser, *args)
         assert "one argument: stdout or stderr" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+async def test_colour_on_a_terminal(no_color: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    stream = Terminal()
+    envelope = Envelope()
+    envelope.content = b"Subject: a: b\r\n folded: c\r\nno field\r\n\r\nBody: d\x1b[31m\r\n"
+    handler = Debugging(stream)
+    await handler.handle_DATA(SMTP(handler), Session(PEER), envelope)
+    name, end = ("", "") if no_color else ("\x1b[36m", "\x1b[0m")
+    assert stream.getvalue().split("\n")[1:-2] == [
+        f"{name}Subject:{end} a: b",
+        " folded: c",
+        "no field",
+        f"{name}X-Peer:{end} {X_PEER.removeprefix('X-Peer: ')}",
+        "",
+        "Body: d\\x1b[31m",
+    ]

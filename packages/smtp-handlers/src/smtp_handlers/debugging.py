@@ -1,5 +1,6 @@
 """Debugging: prints each message, with nothing in it that could act on a terminal."""
 
+import os
 import re
 import sys
 from argparse import ArgumentParser
@@ -11,11 +12,14 @@ __all__ = ["Debugging"]
 
 _FIRST = "---------- MESSAGE FOLLOWS ----------"
 _LAST = "------------ END MESSAGE ------------"
+_FIELD_NAME = re.compile(r"\A[!-9;-~]+:")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Debugging(Handler):
     """Prints each message: its options, its headers, where it came from, and its body.
+
+    On a terminal the names of headers are in colour, unless the environment has ``NO_COLOR``.
 
     Args:
         stream: Where to; the standard output of the moment by default.
@@ -38,7 +42,10 @@ class Debugging(Handler):
     async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> Answer:
         """Print the message."""
         stream = self.stream or sys.stdout
-        text = "\n".join([_FIRST, *_options(envelope), *_lines(session, envelope), _LAST, ""])
+        lines = _lines(session, envelope)
+        if stream.isatty() and not os.environ.get("NO_COLOR"):
+            _colour_headers(lines)
+        text = "\n".join([_FIRST, *_options(envelope), *lines, _LAST, ""])
         encoding = stream.encoding or "utf-8"
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
@@ -65,3 +72,10 @@ def _lines(session: Session, envelope: Envelope) -> list[str]:
     end_of_headers = lines.index("") if "" in lines else len(lines)
     lines.insert(end_of_headers, f"X-Peer: {session.peer!r}")
     return lines
+
+
+def _colour_headers(lines: list[str]) -> None:
+    for number, line in enumerate(lines):
+        if not line:
+            break
+        lines[number] = _FIELD_NAME.sub(lambda match: f"\x1b[36m{match[0]}\x1b[0m", line, count=1)
