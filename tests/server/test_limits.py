@@ -231,7 +231,7 @@ async def test_a_slow_hook_is_not_idle() -> None:
 async def test_an_end_that_the_peer_does_not_take_notice_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("smtp_server.smtp._LINGER", 0.05)
+    monkeypatch.setattr("smtp_server.link._LINGER", 0.05)
     handler = Keeper()
     async with dialogue(handler) as client:
         assert await client.ask("QUIT") == "221 Bye"

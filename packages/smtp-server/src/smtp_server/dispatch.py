@@ -55,36 +55,37 @@ async def answer(event: Question, smtp: SMTP) -> Sequence[Reply]:
     try:
         limit = smtp.setup.settings.handler_timeout
         if limit is None or isinstance(event, Auth):
-            return await _uncancelled(event, smtp)
+            return await _answers(event, smtp)
         async with asyncio.timeout(limit):
-            return await _uncancelled(event, smtp)
-    except Exception as error:
-        smtp.log_failure(event, error)
-        try:
-            reply = reply_from(await smtp.hooks.handle_exception(error))
-        except Exception as second:
-            smtp.log_failure(event, second)
-            reply = replies.LOCAL_ERROR
-        return [reply] * smtp.replies_owed
-
-
-async def _uncancelled(event: Question, smtp: SMTP) -> Sequence[Reply]:
-    try:
-        return await _answers(event, smtp)
+            return await _answers(event, smtp)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
-            raise  # it is the session that is ended, or the time that is over
-        raise RuntimeError("the hook waited for what was cancelled") from error
+            raise  # it is the session that is ended
+        # A hook that waits for what somebody cancelled must not leave its client without reply.
+        return await _answer_failure(event, RuntimeError(f"cancelled: {error}"), smtp)
+    except Exception as error:
+        return await _answer_failure(event, error, smtp)
+
+
+async def _answer_failure(event: Question, error: Exception, smtp: SMTP) -> Sequence[Reply]:
+    smtp.log_failure(event, error)
+    try:
+        reply = reply_from(await smtp.hooks.handle_exception(error))
+    except Exception as second:
+        smtp.log_failure(event, second)
+        reply = replies.LOCAL_ERROR
+    return [reply] * smtp.replies_owed
 
 
 async def _answers(event: Question, smtp: SMTP) -> Sequence[Reply]:
     if isinstance(event, BodyEnd) and smtp.lmtp:
         return replies_from(await smtp.body_result(), smtp.replies_owed)
-    return [await _call(event, smtp)] if smtp.replies_owed else []
+    return (await reply_to(event, smtp),)
 
 
-async def _call(event: Question, smtp: SMTP) -> Reply:
+async def reply_to(event: Question, smtp: SMTP) -> Reply:
+    """Call the hook of ``event``, and make a reply of what it returns."""
     hooks, session, envelope = smtp.hooks, smtp.session, smtp.envelope
     match event:
         case Mail(address, mail_options):

@@ -3,33 +3,54 @@
 What follows may be TLS, which could not be handed on if it had been read.
 """
 
-import asyncio
-from typing import cast
+from __future__ import annotations
 
-from smtp_protocol import ProxyData, ProxyHeaderError, ProxyHeaderReader
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from smtp_protocol import Connected, ProxyData, ProxyHeaderError, ProxyHeaderReader
+
+if TYPE_CHECKING:
+    from smtp_server.smtp import SMTP
 
 __all__: list[str] = []
 
 
-async def read_proxy_header(
-    transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, limit: float
-) -> ProxyData:
-    """Read the header with which a connection begins; reading is paused behind it.
+async def meet_client(smtp: SMTP, transport: asyncio.Transport, limit: float) -> None:
+    """Let the PROXY header say who the client of ``smtp`` is.
 
     Args:
-        transport: The connection, whose protocol this becomes.
-        loop: Its event loop.
-        limit: How long it may take, in seconds.
+        smtp: The connection, whose session has the proxy as its peer so far.
+        transport: Its transport.
+        limit: How long the header may take, in seconds.
 
     Raises:
-        ProxyHeaderError: There is none.
+        ProxyHeaderError: There is none, from a peer that is trusted, that the handler takes.
         TimeoutError: There is none in time.
     """
-    reader = ProxyHeaderProtocol(loop)
+    session, hooks = smtp.session, smtp.hooks
+    if session.peer not in smtp.setup.proxies:
+        raise ProxyHeaderError(f"a PROXY header from {session.peer_host} is not trusted")
+    reader = ProxyHeaderProtocol(asyncio.get_running_loop())
     reader.connection_made(transport)
     transport.set_protocol(reader)
     async with asyncio.timeout(limit):
-        return await reader.header
+        header = await reader.header
+    transport.set_protocol(smtp)
+    session.proxy_data = replace(header, peer=session.peer)
+    if isinstance(header.src_addr, str):
+        session.peer = header.src_addr
+    elif header.src_addr is not None:
+        session.peer = (str(header.src_addr), header.src_port or 0)
+    try:
+        accepted = await hooks.handle_PROXY(smtp, session, smtp.envelope, session.proxy_data)
+    except Exception as error:
+        smtp.log_failure(Connected(), error)
+        accepted = False
+    if not accepted:
+        raise ProxyHeaderError("the handler refused it")
+    transport.resume_reading()
 
 
 class ProxyHeaderProtocol(asyncio.BufferedProtocol):

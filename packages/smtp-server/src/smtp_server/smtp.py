@@ -3,10 +3,8 @@
 import asyncio
 import inspect
 import logging
-import sys
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from typing import ClassVar, Literal, TypeVar, Unpack, cast
 
 from smtp_protocol import (
@@ -38,13 +36,14 @@ from smtp_protocol.events import Signal
 from smtp_protocol.parser import syntaxes
 from smtp_server.bodies import MemoryBody, StreamedBody, decode
 from smtp_server.bookkeeping import forget_clear_text, record
-from smtp_server.dispatch import Question, answer, reply_from
+from smtp_server.dispatch import Question, answer, reply_from, reply_to
 from smtp_server.limits import Budget, Connections
+from smtp_server.link import Link
 from smtp_server.log import log
-from smtp_server.proxy import read_proxy_header
+from smtp_server.proxy import meet_client
 from smtp_server.settings import SMTPKeywords
 from smtp_server.setup import Setup, prepare
-from smtp_server.tls import Certificates, start_tls, tls_info
+from smtp_server.tls import Certificates, tls_info
 from smtp_server.verbs import method_name, own_verbs
 
 __all__ = ["SMTP"]
@@ -52,16 +51,13 @@ __all__ = ["SMTP"]
 # Octets that may wait for a hook before the socket is left unread.
 _MAX_WAITING = 64 * 1024
 
-# Seconds that a peer has to read its last replies after the session's end.
-_LINGER = 2.0
-
 _TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
 _BUSY = _TRANSACTION | {State.TLS, State.CLOSED}
 
 T = TypeVar("T")
 
 
-class SMTP(asyncio.Protocol):
+class SMTP(Link):
     """One connection of an SMTP server, and what a hook sees as ``server``.
 
     A subclass adds a command, or takes over a built-in one, with a method
@@ -88,6 +84,7 @@ class SMTP(asyncio.Protocol):
         setup: Setup | None = None,
         **keywords: Unpack[SMTPKeywords],
     ) -> None:
+        super().__init__()
         self.setup = prepare(self, handler, keywords) if setup is None else setup
         self.session = Session()
         self.envelope = Envelope()
@@ -100,23 +97,13 @@ class SMTP(asyncio.Protocol):
         self.implicit_tls: Certificates | None = None
         self._connection = ServerConnection(self.setup.config)
         self._body: MemoryBody | StreamedBody | None = None
-        self._output: list[bytes] = []
         self._event: Event = Connected()
-        # The hook that is at work, or another errand that the next event has to wait for.
-        self._task: asyncio.Task[None] | None = None
-        # The response to a challenge of AUTH that such a hook waits for.
+        # The response to a challenge of AUTH that a hook waits for.
         self._response: asyncio.Future[bytes | None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._last_sign = 0.0
         self._advancing = False
-        self._reading = True
-        self._writing = True
         self._stopping = False
         self._begun = False
         self._greeted = False
-        self._linger = True
-        self._hung_up = False
-        self._lost = False
 
     # What a hook sees.
 
@@ -219,10 +206,7 @@ class SMTP(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, after what has to come before that."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._loop = self.setup.settings.loop or asyncio.get_running_loop()
-        peer = transport.get_extra_info("peername")
-        self.session.peer = peer[:2] if isinstance(peer, tuple) else (peer or None)
+        self.session.peer = self._attach(transport, self.setup.settings.loop)
         self.session.loop = self._loop
         log(logging.DEBUG, self.session, "Connection from %r", self.session.peer)
         if self.connections is not None:
@@ -248,28 +232,16 @@ class SMTP(asyncio.Protocol):
         # Inside TLS nothing can be sent behind the peer's end: asyncio closes it in any case.
         return not self._hung_up and self.session.tls is None
 
-    def pause_writing(self) -> None:
-        """The peer does not read its replies: no more of its commands until it does."""
-        self._writing = False
-
-    def resume_writing(self) -> None:
-        """The peer reads again."""
-        self._writing = True
-        self._advance()
-
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the session, after the hook that may still be at work."""
         if self._lost:
             return
         log(logging.DEBUG, self.session, "Connection closed (%r)", error)
-        self._lost = True
         self._connection.close()
         self._forget_body()
-        if self._timer is not None:
-            self._timer.cancel()
         if self._response is not None and not self._response.done():
             self._response.set_result(None)
-        self._depart()
+        self._detach()
 
     # Before the greeting, and TLS.
 
@@ -278,9 +250,9 @@ class SMTP(asyncio.Protocol):
         settings = self.setup.settings
         try:
             if settings.proxy_protocol_timeout:
-                await self._meet_client(settings.proxy_protocol_timeout)
+                await meet_client(self, self._transport, settings.proxy_protocol_timeout)
             if self.implicit_tls is not None:
-                await self._start_tls(self.implicit_tls)
+                await self._encrypt(self.implicit_tls, settings.tls_handshake_timeout)
             self._identify()
             if settings.greeting_delay:
                 await asyncio.sleep(settings.greeting_delay)
@@ -289,36 +261,10 @@ class SMTP(asyncio.Protocol):
             self._transport.abort()
             return
         finally:
-            self._task = None
-            self._depart()
+            self._errand_done()
         if not self._lost:
             early = settings.greeting_delay and self._connection.buffered
             self._begin(replies.CLOSING_EARLY if early else None)
-
-    async def _meet_client(self, limit: float) -> None:
-        """Let the PROXY header say who the client is."""
-        session, hooks = self.session, self.hooks
-        if session.peer not in self.setup.proxies:
-            raise ProxyHeaderError(f"a PROXY header from {session.peer_host} is not trusted")
-        header = await read_proxy_header(self._transport, self._loop, limit)
-        self._transport.set_protocol(self)
-        session.proxy_data = replace(header, peer=session.peer)
-        if isinstance(header.src_addr, str):
-            session.peer = header.src_addr
-        elif header.src_addr is not None:
-            session.peer = (str(header.src_addr), header.src_port or 0)
-        try:
-            accepted = await hooks.handle_PROXY(self, session, self.envelope, session.proxy_data)
-        except Exception as error:
-            self.log_failure(Connected(), error)
-            accepted = False
-        if not accepted:
-            raise ProxyHeaderError("the handler refused it")
-        self._transport.resume_reading()
-
-    async def _start_tls(self, certificates: Certificates) -> None:
-        limit = self.setup.settings.tls_handshake_timeout
-        self._transport = await start_tls(self._loop, self._transport, self, certificates, limit)
 
     def _identify(self) -> None:
         """Find out what the connection says of the client, and what the engine has to know."""
@@ -335,9 +281,12 @@ class SMTP(asyncio.Protocol):
     def _begin(self, refusal: Reply | None = None) -> None:
         """Greet, unless there is a reason not to."""
         self._begun = True
-        self._watch_time()
+        settings = self.setup.settings
+        limits = [limit for limit in (settings.timeout, settings.data_timeout) if limit]
+        if limits:
+            self._watch_time(min(limits))
         if self.connections is not None:
-            refusal = self.connections.admit(self, self.setup.settings) or refusal
+            refusal = self.connections.admit(self, settings) or refusal
         if refusal is not None:
             log(logging.WARNING, self.session, "Refused: %s", refusal)
             self._finish(refusal)
@@ -348,7 +297,7 @@ class SMTP(asyncio.Protocol):
     async def _switch_to_tls(self, certificates: Certificates) -> None:
         """Go on inside TLS, after the reply to STARTTLS (RFC 3207 §4)."""
         try:
-            await self._start_tls(certificates)
+            await self._encrypt(certificates, self.setup.settings.tls_handshake_timeout)
             forget_clear_text(self.session)
             self.envelope = Envelope()
             self._identify()
@@ -364,8 +313,7 @@ class SMTP(asyncio.Protocol):
             self.log_failure(StartTls(), error)
             self._transport.abort()
         finally:
-            self._task = None
-            self._depart()
+            self._errand_done()
         self._last_sign = self._loop.time()
         self._stop_if_idle()
         self._advance()
@@ -414,12 +362,11 @@ class SMTP(asyncio.Protocol):
         if reply is not None:
             self._conclude(event, [reply] * self._connection.replies_owed)
             return
-        coroutine = answer(event, self)
         if type(event) in self.setup.quick:
-            self._conclude(event, _run(coroutine))
+            self._reply(event, _run(reply_to(event, self)))
             return
         self._flush()
-        self._start(self._wait(event, coroutine))
+        self._start(self._wait(event))
 
     def _reply_without_hook(self, event: Question) -> Reply | None:
         settings = self.setup.settings
@@ -436,14 +383,11 @@ class SMTP(asyncio.Protocol):
             return replies.UNKNOWN_COMMAND
         return None
 
-    async def _wait(
-        self, event: Question, coroutine: Coroutine[object, None, Sequence[Reply]]
-    ) -> None:
+    async def _wait(self, event: Question) -> None:
         try:
-            answers = await coroutine
+            answers = await answer(event, self)
         finally:
-            self._task = None
-            self._depart()
+            self._errand_done()
         self._last_sign = self._loop.time()
         self._conclude(event, answers)
         self._advance()
@@ -457,7 +401,8 @@ class SMTP(asyncio.Protocol):
         """Answer ``event``, and let session and envelope follow what the wire says."""
         before = self._connection.state
         self._output.append(self._connection.send(reply))
-        log(logging.DEBUG, self.session, "%r: %s", event, reply)
+        if logger.isEnabledFor(logging.DEBUG):
+            log(logging.DEBUG, self.session, "%r: %s", event, reply)
         record(event, reply, self.session, self.envelope)
         after = self._connection.state
         if after is State.DATA:
@@ -541,26 +486,6 @@ class SMTP(asyncio.Protocol):
         self._linger = False
         self._hang_up()
 
-    def _hang_up(self) -> None:
-        self._flush()
-        if self._hung_up:
-            return
-        self._hung_up = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._linger and self._transport.can_write_eof():
-            # What the peer still sends is read and dropped: a socket that is closed over unread
-            # octets is reset, and the peer may then never see its last reply.
-            self._transport.write_eof()
-        else:
-            self._transport.close()
-        self._timer = self._loop.call_later(_LINGER, self._transport.abort)
-
-    def _depart(self) -> None:
-        """Take leave of handler and service, when the connection is lost and no hook at work."""
-        if self._lost and self._task is None:
-            self._start(self._say_goodbye())
-
     async def _say_goodbye(self) -> None:
         try:
             if self._greeted:
@@ -571,7 +496,7 @@ class SMTP(asyncio.Protocol):
             if self.connections is not None:
                 self.connections.remove(self)
 
-    # Time, reading and writing.
+    # Time, and the flow of octets.
 
     def _patience(self) -> float | None:
         """How many seconds of silence the client may keep now; ``None`` for any number."""
@@ -582,51 +507,13 @@ class SMTP(asyncio.Protocol):
             return settings.data_timeout
         return settings.timeout
 
-    def _watch_time(self) -> None:
-        settings = self.setup.settings
-        self._last_sign = self._loop.time()
-        limits = [limit for limit in (settings.timeout, settings.data_timeout) if limit]
-        if limits:
-            # One timer for the whole session, which looks at the time now and then, and is not
-            # set anew for each octet.
-            self._timer = self._loop.call_later(min(limits), self._check_time, min(limits))
-
-    def _check_time(self, interval: float) -> None:
-        patience = self._patience()
-        left = interval
-        if patience is not None:
-            left = self._last_sign + patience - self._loop.time()
-            if left <= 0:
-                log(logging.INFO, self.session, "Silent for %g seconds", patience)
-                self._finish(replies.CLOSING_IDLE)
-                return
-        self._timer = self._loop.call_later(min(left, interval), self._check_time, interval)
+    def _silent(self, seconds: float) -> None:
+        log(logging.INFO, self.session, "Silent for %g seconds", seconds)
+        self._finish(replies.CLOSING_IDLE)
 
     def _regulate_reading(self) -> None:
         full = self._body is not None and self._body.full
-        wanted = self._connection.buffered <= _MAX_WAITING and not full
-        if wanted != self._reading and not self._transport.is_closing():
-            self._reading = wanted
-            if wanted:
-                self._last_sign = self._loop.time()
-                self._transport.resume_reading()
-            else:
-                self._transport.pause_reading()
-
-    def _flush(self) -> None:
-        if self._output:
-            self._transport.write(b"".join(self._output))
-            self._output.clear()
-
-    def _start(self, coroutine: Coroutine[object, None, None]) -> None:
-        """Run an errand that the next event has to wait for."""
-        if sys.version_info >= (3, 12):
-            # A hook that need not wait is then answered without a turn of the loop.
-            task = asyncio.Task(coroutine, loop=self._loop, eager_start=True)
-        else:
-            task = self._loop.create_task(coroutine)
-        if not task.done():
-            self._task = task
+        self._read(self._connection.buffered <= _MAX_WAITING and not full)
 
 
 def _run(coroutine: Coroutine[object, None, T]) -> T:
