@@ -65,10 +65,12 @@ def ehlo_lines(controller: Controller) -> list[str]:
 def test_start_and_stop() -> None:
     controller = Controller(Sink(), port=0)
     assert controller.hostname == "localhost"
-    assert controller.server is None
+    servers = [controller.server]
     controller.start()
+    servers.append(controller.server)
+    assert servers[0] is None
+    assert isinstance(servers[1], asyncio.Server)
     assert controller.port > 0
-    assert isinstance(controller.server, asyncio.Server)
     assert len(threads()) == 1
     with client_of(controller) as client:
         assert client.noop() == (250, b"OK")
@@ -201,7 +203,8 @@ def test_a_factory_of_ones_own() -> None:
 
     class Mine(Controller):
         def factory(self) -> SMTP:
-            made.append(SMTP(self.handler, **self.SMTP_kwargs, ident="Mine"))
+            self.SMTP_kwargs["ident"] = "Mine"
+            made.append(SMTP(self.handler, **self.SMTP_kwargs))
             return made[-1]
 
     controller = Mine(Sink(), "127.0.0.1", 0)

@@ -358,7 +358,7 @@ async def test_closing_twice() -> None:
 
 
 async def test_closing_over_a_peer_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtp_server.smtp._LINGER", 0.05)
+    monkeypatch.setattr("smtp_server.link._LINGER", 0.05)
 
     class Long(Keeper):
         async def handle_NOOP(

@@ -39,7 +39,7 @@ from smtp_server.bookkeeping import forget_clear_text, record
 from smtp_server.dispatch import Question, answer, reply_from, reply_to
 from smtp_server.limits import Budget, Connections
 from smtp_server.link import Link
-from smtp_server.log import log
+from smtp_server.log import log, logger
 from smtp_server.proxy import meet_client
 from smtp_server.settings import SMTPKeywords
 from smtp_server.setup import Setup, prepare
