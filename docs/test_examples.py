@@ -1,8 +1,12 @@
 """Each program in docs/examples, run as its reader would run it, with smtplib as its client."""
 
+import mailbox
 import os
 import re
+import shutil
+import signal
 import smtplib
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,22 +15,28 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+from tests.handlers.upstreams import make_certificate
+
+from smtp_handlers import Mailbox
+from smtp_server import Controller
 
 EXAMPLES = Path(__file__).parent / "examples"
 MAIL = "Subject: Hello\r\n\r\nHi Bart!\r\n..two dots\r\n"
 
 
 @contextmanager
-def running(name: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def running(
+    name: str, *arguments: str, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The example's process, and the port that it printed."""
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
     )
     deadline = Timer(30, process.kill)  # then whatever is being waited for ends with an error
     deadline.start()
@@ -66,7 +76,7 @@ def press_enter(process: subprocess.Popen[str]) -> None:
 
 
 def test_every_example_has_a_test() -> None:
-    tested = set(re.findall(r'running\("(\w+\.py)"\)', Path(__file__).read_text("utf-8")))
+    tested = set(re.findall(r'running\(\s*"(\w+\.py)"', Path(__file__).read_text("utf-8")))
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -130,3 +140,67 @@ def test_inside_asyncio() -> None:
             smtp.sendmail("anne@example.com", ["bart@example.com"], MAIL)
         expected = "anne@example.com writes about Hello"
         assert lines_until(process, expected) == [expected]
+
+
+def press_ctrl_c(process: subprocess.Popen[str]) -> None:
+    """End the example as its user would, and see that it ends well."""
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_catch_all(tmp_path: Path) -> None:
+    with running("catch_all.py", str(tmp_path)) as (process, port):
+        with client(port) as smtp:
+            to = ["bart@example.com", "Lisa@sub.example.com"]
+            smtp.sendmail("anne@example.com", to, MAIL)
+            with pytest.raises(smtplib.SMTPRecipientsRefused):
+                smtp.sendmail("anne@example.com", ["c@example.net"], MAIL)
+        press_ctrl_c(process)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bart@example.com",
+        "lisa@sub.example.com",
+    ]
+    [message] = mailbox.Maildir(tmp_path / "lisa@sub.example.com", create=False)
+    assert message["Delivered-To"] == "Lisa@sub.example.com"
+    assert message["Subject"] == "Hello"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl for a certificate")
+def test_authenticated_relay(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    with (
+        Controller(Mailbox(tmp_path / "mail"), port=0) as behind,
+        running(
+            "authenticated_relay.py",
+            str(certificate),
+            f"smtp://localhost:{behind.port}?tls=off",
+            RELAY_PASSWORD="secret",
+        ) as (process, port),
+    ):
+        with client(port) as smtp:
+            smtp.starttls(context=ssl.create_default_context(cafile=certificate))
+            with pytest.raises(smtplib.SMTPRecipientsRefused, match="530"):
+                smtp.sendmail("anne@example.com", ["bart@example.net"], MAIL)
+            smtp.login("anne", "secret")
+            smtp.sendmail("anne@example.com", ["bart@example.net"], MAIL)
+        press_ctrl_c(process)
+    [message] = mailbox.Maildir(tmp_path / "mail", create=False)
+    hops = message.get_all("Received", [])
+    assert ["with ESMTPSA" in hop for hop in hops] == [False, True]
+
+
+def test_inbound_hook() -> None:
+    with running("inbound_hook.py") as (process, port):
+        with client(port) as smtp:
+            smtp.sendmail("anne@example.com", ["Support@example.com"], MAIL)
+            line = "anne@example.com asks about Hello: Hi Bart!"
+            assert lines_until(process, "..two dots") == [line, "..two dots"]
+            with pytest.raises(smtplib.SMTPRecipientsRefused):
+                smtp.sendmail("anne@example.com", ["nobody@example.com"], MAIL)
+            smtp.sendmail("", ["tickets@example.com"], MAIL)
+            with pytest.raises(smtplib.SMTPDataError, match="451"):
+                smtp.sendmail("anne@example.com", ["tickets@example.com"], "\r\n\r\nexplode\r\n")
+            line = "failed: RuntimeError('the database is away')"
+            assert lines_until(process, line) == [line]
+        press_ctrl_c(process)

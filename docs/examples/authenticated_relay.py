@@ -1,0 +1,50 @@
+"""A relay: who logs in, over TLS, may send mail anywhere; the next server says what becomes of it.
+
+Run as ``python authenticated_relay.py CERTIFICATE URL``: a PEM file with our certificate and its
+key, and the next server, such as ``smtp://mail.example.com:587?tls=required``. The password of the
+user ``anne`` is taken from the environment's ``RELAY_PASSWORD``.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import os
+import ssl
+import sys
+from argparse import ArgumentParser
+
+from smtp_handlers import Proxy, RateLimit, RequireAuth
+from smtp_protocol import Session
+from smtp_server import serve
+
+PASSWORDS = {b"anne": os.environ.get("RELAY_PASSWORD", "").encode()}
+
+
+def is_right(mechanism: str, login: bytes, password: bytes) -> bool:
+    """Tell whether the password is the user's."""
+    expected = PASSWORDS.get(login, b"")
+    return hmac.compare_digest(password, expected) and expected != b""
+
+
+def who(session: Session) -> object:
+    """Make a user's limit the same wherever they come from."""
+    return session.auth_data if session.authenticated else session.peer_host
+
+
+async def main(certificate: str, url: str, port: int = 0) -> None:
+    """Relay mail until somebody presses Ctrl-C."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    proxy = Proxy.from_cli(ArgumentParser(), url)
+    handler = RateLimit(RequireAuth(proxy), messages=100, per=3600, key=who)
+    async with serve(
+        handler, "localhost", port, tls_context=context, auth_callback=is_right
+    ) as service:
+        [*_, (_, port)] = [pair for pair in service.addresses if isinstance(pair, tuple)]
+        print(f"Listening on port {port}", flush=True)
+        await service.serve_forever()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main(sys.argv[1], sys.argv[2]))
