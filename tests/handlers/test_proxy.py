@@ -610,6 +610,7 @@ def test_arguments_that_cannot_be_meant(arguments: dict[str, Any], message: str)
     ("arguments", "expected"),
     [
         (["mail.example"], (("mail.example", 25), "opportunistic", False, None)),
+        (["mail.example:26"], (("mail.example", 26), "opportunistic", False, None)),
         (["mail.example", "587"], (("mail.example", 587), "opportunistic", False, None)),
         (["smtp://mail.example"], (("mail.example", 25), "opportunistic", False, None)),
         (["smtp://[::1]:26?tls=off"], (("::1", 26), "off", False, None)),

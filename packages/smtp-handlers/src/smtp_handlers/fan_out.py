@@ -199,11 +199,12 @@ async def _pass_on(chunks: AsyncIterator[bytes], branches: Sequence[_Branch]) ->
                 answers = await branch.end()
                 if not _all_positive(answers):
                     return answers
-    for branch in reversed(branches):
+    first, *others = branches
+    for branch in reversed(others):
         answers = await branch.end()
         if not _all_positive(answers):
             return answers
-    return answers
+    return await first.end()
 
 
 def _all_positive(answers: Answers) -> bool:

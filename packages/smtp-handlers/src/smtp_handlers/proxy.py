@@ -41,6 +41,8 @@ _KEPT = 60.0
 # Where the command line takes the password from: what is on it every user of the system can read.
 _PASSWORD = "SMTP_PROXY_PASSWORD"
 
+_MODES: Mapping[str, TLSMode] = {mode: mode for mode in get_args(TLSMode)}
+
 # URL schemes: the default port, when TLS begins by default, and whether it is LMTP.
 _SCHEMES: Mapping[str, tuple[int, TLSMode | None, bool]] = {
     "smtp": (25, None, False),
@@ -106,21 +108,13 @@ class Proxy(Handler):
         max_connections: int = 100,
         max_hops: int = 100,
     ) -> None:
-        address: tuple[str, int] | str
-        if remote_hostname is not None and unix_socket is None:
-            address = (remote_hostname, remote_port)
-        elif unix_socket is not None and remote_hostname is None:
-            address = os.fspath(unix_socket)
-        else:
-            raise ValueError("the next server is a host or a Unix socket: give one of the two")
+        address = _address(remote_hostname, remote_port, unix_socket)
         if unix_socket is not None and tls not in (None, "off"):
             raise ValueError("there is no TLS on a Unix socket")
-        if not 0 < remote_port < 65536:
-            raise ValueError(f"a port is 1 to 65535, not {remote_port}")
         if tls is None:
             tls = "off" if unix_socket is not None else "opportunistic"
-        if tls not in get_args(TLSMode):
-            raise ValueError(f"tls is one of {', '.join(get_args(TLSMode))}, not {tls!r}")
+        if tls not in _MODES:
+            raise ValueError(f"tls is one of {', '.join(_MODES)}, not {tls!r}")
         if min(timeout, connect_timeout) <= 0 or min(max_connections, max_hops) < 1:
             raise ValueError("times and numbers are above 0")
         self._target = Target(
@@ -141,17 +135,15 @@ class Proxy(Handler):
 
     @classmethod
     def from_cli(cls, parser: ArgumentParser, *args: str) -> Self:
-        """Make one for the command line: a URL, or a host and maybe a port.
+        """Make one for the command line: a URL, or a host with or without a port.
 
         The URL is ``smtp://user@host:port?tls=required``, or with ``smtps`` for implicit TLS, or
         with ``lmtp``; ``lmtp:///path`` is a Unix socket. The password, if there is a user, is in
         the environment's ``SMTP_PROXY_PASSWORD``.
         """
         match args:
-            case (url,) if "://" in url:
-                return cls._from_url(url)
-            case (host,):
-                return cls(host)
+            case (address,):
+                return cls._from_url(address if "://" in address else f"smtp://{address}")
             case (host, port) if port.isascii() and port.isdigit():
                 return cls(host, int(port))
             case _:
@@ -169,13 +161,13 @@ class Proxy(Handler):
             raise ValueError(f"the password is taken from the environment, as {_PASSWORD}")
         port, tls, lmtp = _SCHEMES[parts.scheme]
         query = parts.query.removeprefix("tls=")
-        if query not in ("", *get_args(TLSMode)) or (parts.query and not query):
-            raise ValueError(f"behind ? stands tls={'|'.join(get_args(TLSMode))}: {url}")
+        if parts.query and query not in _MODES:
+            raise ValueError(f"behind ? stands tls={'|'.join(_MODES)}: {url}")
         return cls(
             parts.hostname,
             parts.port or port,
             unix_socket=None if parts.hostname else unquote(parts.path) or None,
-            tls=next((mode for mode in get_args(TLSMode) if mode == query), tls),
+            tls=_MODES[query] if query else tls,
             username=unquote(parts.username) if parts.username else None,
             password=os.environ.get(_PASSWORD) if parts.username else None,
             lmtp=lmtp,
@@ -325,6 +317,18 @@ class Proxy(Handler):
 
 
 _MakeLine = Callable[[Upstream], str]
+
+
+def _address(
+    host: str | None, port: int, path: str | os.PathLike[str] | None
+) -> tuple[str, int] | str:
+    if (host is None) == (path is None):
+        raise ValueError("the next server is a host or a Unix socket: give one of the two")
+    if path is not None:
+        return os.fspath(path)
+    if not 0 < port < 65536:
+        raise ValueError(f"a port is 1 to 65535, not {port}")
+    return host or "", port
 
 
 def _told(reply: Reply) -> Reply:

@@ -289,15 +289,16 @@ class Upstream:
     async def _log_in(self, login: LoginPassword) -> None:
         offered = self.extensions.get("AUTH", "").upper().split()
         if "PLAIN" in offered:
-            words = ["AUTH PLAIN " + _base64(b"\0".join((b"", login.login, login.password)))]
+            step = "AUTH PLAIN " + _base64(b"\0".join((b"", login.login, login.password)))
         elif "LOGIN" in offered:
-            words = ["AUTH LOGIN", _base64(login.login), _base64(login.password)]
+            for word in ("AUTH LOGIN", _base64(login.login)):
+                reply = await self.command(word)
+                if reply.code != 334:
+                    raise UpstreamError(NO_LOGIN, f"AUTH: {reply!s}")
+            step = _base64(login.password)
         else:
             raise UpstreamError(NO_LOGIN, "neither AUTH PLAIN nor AUTH LOGIN is offered")
-        for word in words:
-            reply = await self.command(word)
-            if reply.code >= 400:
-                raise UpstreamError(NO_LOGIN, f"AUTH: {reply!s}")
+        reply = await self.command(step)
         if reply.code != 235:
             raise UpstreamError(NO_LOGIN, f"AUTH: {reply!s}")
 

@@ -124,9 +124,9 @@ class Wire(asyncio.Protocol):
             self._transport.abort()
         self.wake()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more will come."""
-        self._fail(str(error or "the server closed the connection"))
+        self._fail(str(exc or "the server closed the connection"))
 
     def pause_writing(self) -> None:
         """The peer does not take it as fast as it is sent."""
