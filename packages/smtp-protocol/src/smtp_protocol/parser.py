@@ -60,16 +60,18 @@ def parse_command(line: bytes, config: ProtocolConfig = _DEFAULT) -> Command:
     """
     word, _, octets = line.partition(b" ")
     verb = word.upper()
-    if not grammar.VERB.fullmatch(verb):
+    parse = (_LMTP_VERBS if config.lmtp else _VERBS).get(verb)
+    if parse is None and not grammar.VERB.fullmatch(verb):
         raise ProtocolError(replies.BAD_COMMAND)
     try:
         arg = octets.strip(b" \t").decode()
     except UnicodeDecodeError:
         raise ProtocolError(replies.INVALID_UTF8) from None
+    if parse is not None and not config.own_verbs:
+        return parse(arg, config)
     name = verb.decode()
     if name in config.own_verbs:
         return Unknown(name, arg or None)
-    parse = (_LMTP_PARSERS if config.lmtp else _PARSERS).get(name)
     if parse is not None:
         return parse(arg, config)
     if name in _OTHER_PROTOCOLS:
@@ -256,10 +258,12 @@ _PARSERS: Mapping[str, Callable[[str, ProtocolConfig], Command]] = {
     "XFORWARD": _xforward,
 }
 
+_VERBS = {verb.encode(): parse for verb, parse in _PARSERS.items()}
+
 # RFC 2033 §4.1: HELO and EHLO are no commands of LMTP.
-_LMTP_PARSERS = {
-    **{verb: parse for verb, parse in _PARSERS.items() if verb not in ("HELO", "EHLO")},
-    "LHLO": _lhlo,
+_LMTP_VERBS = {
+    **{verb: parse for verb, parse in _VERBS.items() if verb not in (b"HELO", b"EHLO")},
+    b"LHLO": _lhlo,
 }
 
 #: The form of each command, as 501 shows it.

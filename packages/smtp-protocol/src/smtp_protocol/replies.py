@@ -134,14 +134,15 @@ class Reply:
         elif enhanced and self.code // 100 != 3:
             status = f"{self.code // 100}.0.0 "
         *first, last = self.lines
-        text = "".join([f"{self.code}-{status}{line}\r\n" for line in first])
-        return _printable(f"{text}{self.code} {status}{last}\r\n")
+        text = "".join([f"{self.code}-{status}{_printable(line)}\r\n" for line in first])
+        return f"{text}{self.code} {status}{_printable(last)}\r\n".encode("ascii")
 
 
-def _printable(text: str) -> bytes:
-    if _CONTROL.search(text.replace("\r\n", "")):
-        text = _CONTROL.sub(lambda m: f"\\x{ord(m[0]):02x}" if m[0] not in "\r\n" else m[0], text)
-    return text.encode("ascii", "backslashreplace")
+def _printable(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 # Hooks answer with the same few texts again and again.

@@ -4,7 +4,6 @@ RFC 5802, with SHA-256 as of RFC 7677.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -17,7 +16,7 @@ from typing import ClassVar, Literal, Self
 from smtp_protocol import replies
 from smtp_protocol.auth import AuthResult
 from smtp_protocol.replies import ProtocolError
-from smtp_protocol.sasl import Ask, Challenge, Finished, Mechanism, Step
+from smtp_protocol.sasl import Ask, Challenge, Finished, Mechanism, Step, decode_base64
 
 __all__ = ["ScramKeys", "ScramLogin", "ScramSHA1", "ScramSHA256"]
 
@@ -170,7 +169,7 @@ class _Scram(Mechanism):
         match = _CLIENT_FINAL.fullmatch(response)
         if match is None:
             raise ProtocolError(replies.BAD_AUTH_RESPONSE)
-        binding, proof = _decode(match["binding"]), _decode(match["proof"])
+        binding, proof = decode_base64(match["binding"]), decode_base64(match["proof"])
         message = b",".join((self._bare, self._server_first, match["unproven"]))
         signature = hmac.digest(keys.stored_key, message, self.hash_name)
         client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=False))
@@ -195,13 +194,6 @@ class ScramSHA1(_Scram):
     """SCRAM-SHA-1 (RFC 5802)."""
 
     hash_name: ClassVar[Hash] = "sha1"
-
-
-def _decode(text: bytes) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise ProtocolError(replies.BAD_AUTH_RESPONSE) from None
 
 
 def _saslname(name: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """State: rule 1, whatever moves the state of a session is here, and most of it in three tables."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 
 from smtp_protocol import replies
@@ -228,20 +228,9 @@ class SessionState:
             raise ProtocolError(replies.BAD_SEQUENCE)
         if config.auth_required and not self.authenticated and request in _AFTER_AUTH:
             raise ProtocolError(replies.NEEDS_AUTH)
-        match event:
-            case Mail():
-                self._check_mail(event)
-            case Rcpt():
-                self._check_rcpt(event)
-            case Data() if self.options.body == "BINARYMIME":
-                # RFC 3030 §3: DATA cannot carry it.
-                raise ProtocolError(replies.BAD_SEQUENCE)
-            case StartTls() if self.tls:
-                raise ProtocolError(replies.BAD_SEQUENCE)
-            case Auth():
-                self._check_auth()
-            case Xclient() | Xforward() if not self.trusted:
-                raise ProtocolError(replies.NOT_TRUSTED)
+        check = _CHECKS.get(type(event))
+        if check is not None:
+            check(self, event)
 
     def _check_mail(self, mail: Mail) -> None:
         if mail.options and not self.extended:
@@ -265,7 +254,20 @@ class SessionState:
             if len(domains) > config.rcpt_domain_max:
                 raise ProtocolError(replies.TOO_MANY_DOMAINS)
 
-    def _check_auth(self) -> None:
+    def _check_data(self, data: Data) -> None:
+        if self.options.body == "BINARYMIME":
+            # RFC 3030 §3: DATA cannot carry it.
+            raise ProtocolError(replies.BAD_SEQUENCE)
+
+    def _check_starttls(self, starttls: StartTls) -> None:
+        if self.tls:
+            raise ProtocolError(replies.BAD_SEQUENCE)
+
+    def _check_trust(self, event: Xclient | Xforward) -> None:
+        if not self.trusted:
+            raise ProtocolError(replies.NOT_TRUSTED)
+
+    def _check_auth(self, auth: Auth) -> None:
         # RFC 4954 §4: only with EHLO, and not again after a success.
         if not self.extended or self.authenticated:
             raise ProtocolError(replies.BAD_SEQUENCE)
@@ -314,6 +316,17 @@ class SessionState:
         """Nothing more is read or sent."""
         self.current = State.CLOSED
 
+
+# The rules of single commands, beyond the tables.
+_CHECKS: Mapping[type[Event], Callable[..., None]] = {
+    Mail: SessionState._check_mail,
+    Rcpt: SessionState._check_rcpt,
+    Data: SessionState._check_data,
+    StartTls: SessionState._check_starttls,
+    Auth: SessionState._check_auth,
+    Xclient: SessionState._check_trust,
+    Xforward: SessionState._check_trust,
+}
 
 _TABLES: Mapping[int, Mapping[State, Mapping[Request, State]]] = {
     2: TRANSITIONS,

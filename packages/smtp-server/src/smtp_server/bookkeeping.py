@@ -1,5 +1,7 @@
 """Bookkeeping: session and envelope follow what the wire has said, and nothing else."""
 
+from collections.abc import Callable, Mapping
+
 from smtp_protocol import (
     Ehlo,
     Envelope,
@@ -14,39 +16,44 @@ from smtp_protocol import (
     Xclient,
     Xforward,
 )
-from smtp_protocol.options import RcptOptions
 
 __all__: list[str] = []
 
 
 def record(event: Event, reply: Reply, session: Session, envelope: Envelope) -> None:
     """Note down what ``reply`` to ``event`` has changed."""
-    match event:
-        case Mail(address, options) if reply.positive:
-            if envelope.mail_from is None:
-                envelope.mail_from = address  # for a hook that forgot to
-            envelope.smtp_utf8 = options.smtputf8
-        case Rcpt(_, options):
-            _record_recipient(reply, options, envelope)
-        case Ehlo() | Lhlo() if reply.positive:
-            session.extended_smtp = True
-        case Helo() if reply.positive:
-            session.extended_smtp = False
-        case Xclient() if reply.positive:
-            _take_over(event, session)
-        case Xforward(attributes) if reply.positive:
-            session.forwarded = attributes
+    note = _NOTES.get(type(event))
+    if note is not None and (reply.positive or type(event) is Rcpt):
+        note(event, reply, session, envelope)
 
 
-def _record_recipient(reply: Reply, options: RcptOptions, envelope: Envelope) -> None:
+def _mail(event: Mail, reply: Reply, session: Session, envelope: Envelope) -> None:
+    if envelope.mail_from is None:
+        envelope.mail_from = event.address  # for a hook that forgot to
+    envelope.smtp_utf8 = event.options.smtputf8
+
+
+def _rcpt(event: Rcpt, reply: Reply, session: Session, envelope: Envelope) -> None:
     known = len(envelope.recipients)
     if not reply.positive:
         del envelope.rcpt_tos[known:]
     for accepted in envelope.rcpt_tos[known:]:
-        envelope.recipients.append(Recipient(accepted, options))
+        envelope.recipients.append(Recipient(accepted, event.options))
 
 
-def _take_over(event: Xclient, session: Session) -> None:
+def _ehlo(event: Ehlo | Lhlo, reply: Reply, session: Session, envelope: Envelope) -> None:
+    session.extended_smtp = True
+
+
+def _helo(event: Helo, reply: Reply, session: Session, envelope: Envelope) -> None:
+    session.extended_smtp = False
+
+
+def _xforward(event: Xforward, reply: Reply, session: Session, envelope: Envelope) -> None:
+    session.forwarded = event.attributes
+
+
+def _xclient(event: Xclient, reply: Reply, session: Session, envelope: Envelope) -> None:
     client = event.attributes
     if client.addr is not None:
         session.peer = (client.addr, client.port or 0)
@@ -56,6 +63,18 @@ def _take_over(event: Xclient, session: Session) -> None:
         session.authenticated = True
         session.auth_data = client.login
     session.xclient = client
+
+
+# The events whose answer changes something.
+_NOTES: Mapping[type[Event], Callable[..., None]] = {
+    Mail: _mail,
+    Rcpt: _rcpt,
+    Ehlo: _ehlo,
+    Lhlo: _ehlo,
+    Helo: _helo,
+    Xclient: _xclient,
+    Xforward: _xforward,
+}
 
 
 def forget_clear_text(session: Session) -> None:

@@ -136,7 +136,7 @@ def prepare(smtp: SMTP, handler: AnyHandler, keywords: SMTPKeywords) -> Setup:
         config=_config(settings, smtp.lmtp, bool(mechanisms), frozenset(verbs)),
         hostname=settings.hostname or machine_name(),
         ident=settings.ident or f"Python {'LMTP' if smtp.lmtp else 'SMTP'} {__version__}",
-        quick=_NO_HOOK.union(event for event, name in HOOKS.items() if name not in hooks.own),
+        quick=_quick(settings, hooks),
         mechanisms=mechanisms,
         own_mechanisms=own,
         certificates=Certificates(settings.tls_context) if settings.tls_context else None,
@@ -154,6 +154,12 @@ def _settings(keywords: SMTPKeywords) -> Settings:
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
             raise TypeError(f"there is no keyword {name!r}{hint}")
     return Settings(**keywords)
+
+
+def _quick(settings: Settings, hooks: Hooks) -> frozenset[type[Event]]:
+    if settings.command_call_limit is not None:
+        return frozenset()  # each command is counted first
+    return _NO_HOOK.union(event for event, name in HOOKS.items() if name not in hooks.own)
 
 
 def _offered(settings: Settings, hooks: Hooks, own: Mapping[str, AuthMethod]) -> tuple[str, ...]:

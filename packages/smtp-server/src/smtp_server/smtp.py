@@ -327,22 +327,29 @@ class SMTP(Link):
         self._advancing = True
         while self._writing and (self._task is None or self._response is not None):
             event = self._connection.next_event()
-            if isinstance(event, Signal):
-                break
-            if isinstance(event, ConnectionClosed):
-                self._hang_up()
-                break
-            if isinstance(event, BodyChunk):
+            kind = type(event)
+            if kind in self.setup.quick:
+                question = cast(Question, event)
+                self._event = question
+                self._reply(question, _run(reply_to(question, self)))
+            elif isinstance(event, BodyChunk):
                 self._open_body().write(event.data)
+            elif isinstance(event, Signal):
+                break
             elif isinstance(event, Refused):
                 self._refuse(event)
             elif isinstance(event, AuthResponse):
                 self._respond(event, event.data)
+            elif isinstance(event, ConnectionClosed):
+                self._hang_up()
+                break
             else:
                 self._consult(event)
         self._advancing = False
-        self._flush()
-        self._regulate_reading()
+        if self._output:
+            self._flush()
+        if self._body is not None or self._task is not None or not self._reading:
+            self._regulate_reading()
 
     def _refuse(self, event: Refused) -> None:
         self._conclude(event, [event.reply] * self._connection.replies_owed)
@@ -361,9 +368,6 @@ class SMTP(Link):
         reply = self._reply_without_hook(event)
         if reply is not None:
             self._conclude(event, [reply] * self._connection.replies_owed)
-            return
-        if type(event) in self.setup.quick:
-            self._reply(event, _run(reply_to(event, self)))
             return
         self._flush()
         self._start(self._wait(event))
@@ -416,7 +420,8 @@ class SMTP(Link):
             self._start(self._switch_to_tls(self.setup.certificates))
         if isinstance(event, Refused) or reply is replies.UNKNOWN_COMMAND:
             self._count_error()
-        self._stop_if_idle()
+        if self._stopping:
+            self._stop_if_idle()
 
     def _count_error(self) -> None:
         closing = self.budget.error()
