@@ -41,6 +41,10 @@ def test_right_values(settings: dict[str, Any]) -> None:
         ({"data_size_limit": -1}, "data_size_limit is a number of octets, not -1"),
         ({"address_syntax": "Strict"}, "address_syntax is 'lenient' or 'strict', not 'Strict'"),
         ({"bare_newline": "no"}, "bare_newline is 'normalize', 'reject' or 'keep', not 'no'"),
+        ({"rcpt_max": 0}, "rcpt_max is at least 1, not 0"),
+        ({"mail_max": -1}, "mail_max is at least 1, not -1"),
+        ({"rcpt_domain_max": 0}, "rcpt_domain_max is at least 1, not 0"),
+        ({"hold_max": 0}, "hold_max is at least 1, not 0"),
         ({"line_length_limit": 1}, "line_length_limit is a number of octets, at least 2"),
     ],
 )

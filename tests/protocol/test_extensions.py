@@ -1,5 +1,8 @@
 """Extensions: their names, and the lines of the reply to EHLO."""
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 import pytest
 
 from smtp_protocol import ProtocolConfig
@@ -31,3 +34,65 @@ def test_names() -> None:
         check_extensions(["pipelining"])
     with pytest.raises(ValueError, match=r"write \('PIPELINING',\)"):
         check_extensions("PIPELINING")
+
+
+@pytest.mark.parametrize(
+    ("settings", "tls", "line"),
+    [
+        ({"starttls": True}, False, "STARTTLS"),
+        ({"starttls": True}, True, None),
+        ({}, False, None),
+        ({"auth": True, "auth_require_tls": False}, False, "AUTH PLAIN LOGIN"),
+        ({"auth": True}, False, None),
+        ({"auth": True}, True, "AUTH PLAIN LOGIN"),
+    ],
+)
+def test_starttls_and_auth(settings: dict[str, Any], tls: bool, line: str | None) -> None:
+    lines = ehlo_keywords(ProtocolConfig(**settings), tls=tls, mechanisms=("PLAIN", "LOGIN"))
+    assert lines[2:-1] == ([line] if line else [])
+
+
+def test_auth_without_a_mechanism() -> None:
+    assert "AUTH" not in " ".join(ehlo_keywords(ProtocolConfig(auth=True), tls=True))
+
+
+def test_trusted_peers_are_told_what_they_can_say() -> None:
+    lines = ehlo_keywords(ProtocolConfig(), trusted=True)
+    assert lines[2:-1] == [
+        "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT",
+        "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE",
+    ]
+
+
+def test_requiretls_is_for_tls() -> None:
+    config = ProtocolConfig(extensions=frozenset({"REQUIRETLS"}))
+    assert "REQUIRETLS" not in ehlo_keywords(config)
+    assert "REQUIRETLS" in ehlo_keywords(config, tls=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "lines"),
+    [
+        ({}, []),
+        ({"rcpt_max": 20}, ["LIMITS RCPTMAX=20"]),
+        ({"mail_max": 5, "rcpt_domain_max": 1}, ["LIMITS MAILMAX=5 RCPTDOMAINMAX=1"]),
+        (
+            {"rcpt_max": 20, "mail_max": 5, "rcpt_domain_max": 1},
+            ["LIMITS RCPTMAX=20 MAILMAX=5 RCPTDOMAINMAX=1"],
+        ),
+    ],
+)
+def test_limits(settings: dict[str, Any], lines: list[str]) -> None:
+    config = ProtocolConfig(extensions=frozenset({"LIMITS"}), **settings)
+    assert ehlo_keywords(config)[2:-1] == lines
+    assert ehlo_keywords(ProtocolConfig(**settings))[2:-1] == []
+
+
+def test_futurerelease_tells_how_far() -> None:
+    config = ProtocolConfig(extensions=frozenset({"FUTURERELEASE"}), hold_max=3600)
+    now = datetime(2025, 12, 31, 23, 30, tzinfo=UTC)
+    assert ehlo_keywords(config, now=now)[2:-1] == ["FUTURERELEASE 3600 2026-01-01T00:30:00Z"]
+    before = datetime.now(UTC)
+    latest = datetime.fromisoformat(ehlo_keywords(config)[2].split()[2])
+    after = datetime.now(UTC) + timedelta(seconds=1)
+    assert before - timedelta(seconds=1) <= latest - timedelta(hours=1) <= after

@@ -77,7 +77,10 @@ def test_a_subclass_of_handler() -> None:
 
 def test_no_hook_at_all() -> None:
     assert Hooks(Defaults()).own == frozenset()
-    assert Hooks(handler_with()).own == frozenset()
+    # Mechanisms are a handler's work, too.
+    assert Hooks(handler_with(auth_X=finish)).own == frozenset()
+    with pytest.raises(TypeError, match="Mine has no hook; write one, such as handle_DATA"):
+        Hooks(handler_with())
 
 
 def test_stream() -> None:

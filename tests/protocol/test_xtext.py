@@ -1,0 +1,69 @@
+"""xtext: any text in printable ASCII, and back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smtp_protocol.xtext import decode_utf8_xtext, decode_xtext, encode_xtext
+
+
+@pytest.mark.parametrize(
+    ("text", "decoded"),
+    [
+        ("", ""),
+        ("a@b", "a@b"),
+        ("e+3Dmc2", "e=mc2"),
+        ("+2B+3D", "+="),
+        ("a+20b", "a b"),
+        ("+C3+BC", "ü"),
+        ("+00", "\0"),
+        ("!*,-<>-~", "!*,-<>-~"),
+    ],
+)
+def test_decoding(text: str, decoded: str) -> None:
+    assert decode_xtext(text) == decoded
+
+
+@pytest.mark.parametrize(
+    "text", ["=", "+", "+2", "+2b", "+GG", "a b", "ü", "\x7f", "\0", "a\n", "+C3", "+FF", "a+"]
+)
+def test_what_is_no_xtext(text: str) -> None:
+    with pytest.raises(ValueError, match=r"xtext|codec"):
+        decode_xtext(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoded"),
+    [("a@b", "a@b"), ("a+b=c d", "a+2Bb+3Dc+20d"), ("ü", "+C3+BC"), ("\n", "+0A")],
+)
+def test_encoding(text: str, encoded: str) -> None:
+    assert encode_xtext(text) == encoded
+
+
+@given(st.text())
+def test_there_and_back(text: str) -> None:
+    encoded = encode_xtext(text)
+    assert encoded.isascii()
+    assert "=" not in encoded
+    assert decode_xtext(encoded) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "decoded"),
+    [("a@b", "a@b"), ("\\x{FC}@b", "ü@b"), ("ü@b", "ü@b"), ("\\x{5C}x{FC}", "\\x{FC}")],
+)
+def test_decoding_utf8(text: str, decoded: str) -> None:
+    assert decode_utf8_xtext(text) == decoded
+
+
+@pytest.mark.parametrize(
+    "text", ["\\", "\\x", "\\x{}", "\\x{F}", "\\x{fc}", "\\x{1234567}", "\\x{D800}", "\\x{110000}"]
+)
+def test_what_is_no_utf8_xtext(text: str) -> None:
+    with pytest.raises(ValueError, match=r"utf-8-addr-xtext|chr\(\)|surrogates"):
+        decode_utf8_xtext(text)
+
+
+@given(st.text())
+def test_each_character_embedded(text: str) -> None:
+    assert decode_utf8_xtext("".join(f"\\x{{{ord(c):02X}}}" for c in text)) == text
