@@ -1,12 +1,18 @@
 """Sink: takes everything and keeps nothing."""
 
 from argparse import ArgumentParser
+from importlib.metadata import version
 
 import pytest
 from tests.handlers.clients import HELLO, session
 from tests.server.support import dialogue
 
 from smtp_handlers import Sink
+from smtp_handlers.version import __version__
+
+
+def test_the_version() -> None:
+    assert version("smtp-handlers") == __version__
 
 
 async def test_it_takes_everything() -> None:

@@ -228,10 +228,7 @@ async def test_a_slow_hook_is_not_idle() -> None:
         assert await client.reply() == IDLE
 
 
-async def test_an_end_that_the_peer_does_not_take_notice_of(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("smtp_server.link._LINGER", 0.05)
+async def test_an_end_that_the_peer_does_not_take_notice_of() -> None:
     handler = Keeper()
     async with dialogue(handler) as client:
         assert await client.ask("QUIT") == "221 Bye"

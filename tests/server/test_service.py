@@ -325,7 +325,7 @@ async def test_a_goodbye_is_waited_for() -> None:
 async def test_a_goodbye_that_never_ends_does_not_hold_the_end_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("smtp_server.service._CLEANING", 0.05)
+    monkeypatch.setattr("smtp_server.service._CLEANING", 0.05, raising=False)
 
     class Clings(Keeper):
         async def handle_DISCONNECT(self, server: Server, session: Session) -> None:
@@ -338,6 +338,36 @@ async def test_a_goodbye_that_never_ends_does_not_hold_the_end_up(
     async with talking(service):
         async with asyncio.timeout(DEADLINE):
             await service.close(grace=0.05)
+        await eventually(lambda: handler.gone)
+
+
+async def test_a_hook_that_does_not_want_to_end_does_not_hold_the_end_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("smtp_server.service._CLEANING", 0.05, raising=False)
+    reached, opened = asyncio.Event(), asyncio.Event()
+
+    class Ignores(Keeper):
+        async def handle_NOOP(
+            self, server: Server, session: Session, envelope: Envelope, arg: str
+        ) -> str:
+            reached.set()
+            while not opened.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await opened.wait()
+            return "250 OK"
+
+    handler = Ignores()
+    service = serve(handler, "127.0.0.1", 0)
+    await service.start()
+    async with talking(service) as client:
+        await client.send("NOOP\r\n")
+        await reached.wait()
+        async with asyncio.timeout(DEADLINE):
+            await service.close(grace=0.05)
+        assert await client.rest() == f"{CLOSING}\r\n"
+        assert handler.gone == []
+        opened.set()
         await eventually(lambda: handler.gone)
 
 
@@ -357,8 +387,7 @@ async def test_closing_twice() -> None:
     await service.close()
 
 
-async def test_closing_over_a_peer_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smtp_server.link._LINGER", 0.05)
+async def test_closing_over_a_peer_that_does_not_read() -> None:
 
     class Long(Keeper):
         async def handle_NOOP(
