@@ -312,7 +312,8 @@ def test_what_was_left_behind_long_ago_is_removed(tmp_path: Path) -> None:
     old, new = tmp_path / "tmp" / "old", tmp_path / "tmp" / "new"
     old.touch()
     new.touch()
-    os.utime(old, (time.time() - 40 * 3600,) * 2)
+    long_ago = time.time() - 40 * 3600
+    os.utime(old, (long_ago, long_ago))
     Mailbox(tmp_path)
     assert leftovers(tmp_path) == [new]
     remove_abandoned(tmp_path)

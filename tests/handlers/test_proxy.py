@@ -378,6 +378,70 @@ async def test_eight_bit_text() -> None:
     assert len(upstream.messages) == 1
 
 
+@asynccontextmanager
+async def binary_relay(upstream: Upstream) -> AsyncIterator[Client]:
+    """A server that takes binary messages, with a Proxy to ``upstream``, and a client of it."""
+    async with AsyncExitStack() as stack:
+        proxy = Proxy("127.0.0.1", await stack.enter_async_context(upstream.listening()))
+        stack.push_async_callback(proxy.close)
+        here = await stack.enter_async_context(
+            running(proxy, extensions=["CHUNKING", "BINARYMIME"])
+        )
+        yield await stack.enter_async_context(connected(here))
+
+
+async def bdat(client: Client, *chunks: bytes) -> str:
+    """Send a binary message in chunks; the result is the last answer."""
+    answer = await client("MAIL FROM:<a@x.example> BODY=BINARYMIME")
+    if answer.positive:
+        await client("RCPT TO:<b@x.example>")
+        for number, chunk in enumerate(chunks, 1):
+            last = " LAST" if number == len(chunks) else ""
+            client.writer.write(f"BDAT {len(chunk)}{last}\r\n".encode() + chunk)
+            answer = await client.reply()
+    return str(answer)
+
+
+async def test_binary_messages() -> None:
+    upstream = Upstream(extensions=ALL)
+    async with binary_relay(upstream) as client:
+        chunks = [b"\r\n.\r\n\0\n\r", b".\xff" * 50_000, b""]
+        assert await bdat(client, *chunks) == "250 2.0.0 taken"
+        assert b"".join(upstream.messages).endswith(b"\r\n" + b"".join(chunks))
+        assert "MAIL FROM:<a@x.example> BODY=BINARYMIME" in upstream.commands
+        assert "DATA" not in upstream.verbs()
+        upstream.answers["BDAT"] = "552 5.3.4 too much"
+        assert await bdat(client, *chunks) == "552 5.3.4 too much"
+        upstream.answers.clear()
+        assert await bdat(client, *chunks) == "250 2.0.0 taken"
+
+
+async def test_binary_messages_are_refused_where_they_are_not_taken() -> None:
+    upstream = Upstream(extensions=["CHUNKING", "8BITMIME"])
+    async with binary_relay(upstream) as client:
+        assert (await bdat(client, b"")).startswith("554 5.6.3 ")
+        assert (await client.send()).code == 250
+        # Chunks that are text go on with DATA.
+        await client("MAIL FROM:<a@x.example> BODY=8BITMIME")
+        await client("RCPT TO:<b@x.example>")
+        client.writer.write(b"BDAT 10\r\n\r\n.\r\na\nb\r\nBDAT 3 LAST\r\n\xe9\r\n")
+        assert [(await client.reply()).code for _ in range(2)] == [250, 250]
+    assert upstream.messages[1].endswith(b"\r\n\r\n..\r\na\r\nb\r\n\xe9\r\n")
+
+
+async def test_chunks_that_break_off() -> None:
+    upstream = Upstream(extensions=ALL)
+    async with binary_relay(upstream) as client:
+        await client("MAIL FROM:<a@x.example> BODY=BINARYMIME")
+        await client("RCPT TO:<b@x.example>")
+        client.writer.write(b"BDAT 3\r\nabc")
+        assert (await client.reply()).code == 250
+        assert (await client("RSET")).code == 250
+        await until(lambda: upstream.open == 0)
+        assert not any(command.endswith("LAST") for command in upstream.commands)
+        assert (await client.send()).code == 250
+
+
 async def test_loops() -> None:
     upstream = Upstream()
     async with relay(upstream, max_hops=3) as (client,):

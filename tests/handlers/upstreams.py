@@ -72,13 +72,19 @@ class Upstream:
             line = (await reader.readuntil(b"\r\n")).decode().removesuffix("\r\n")
             self.commands.append(line)
             verb = line.split()[0].upper()
+            if verb == "BDAT":
+                self.messages.append(await reader.readexactly(int(line.split()[1])))
+                verb = "end" if line.endswith("LAST") else verb
             if verb in ("EHLO", "LHLO"):
                 lines = ["upstream.example", *self.extensions]
                 default = "\r\n".join([*(f"250-{each}" for each in lines[:-1]), f"250 {lines[-1]}"])
             else:
-                default = {"DATA": "354 go on", "STARTTLS": "220 go on", "QUIT": "221 bye"}.get(
-                    verb, f"250 2.0.0 {verb} done"
-                )
+                default = {
+                    "DATA": "354 go on",
+                    "STARTTLS": "220 go on",
+                    "QUIT": "221 bye",
+                    "end": "250 2.0.0 taken",
+                }.get(verb, f"250 2.0.0 {verb} done")
             code = await self._answer(writer, verb, default)
             if verb == "MAIL":
                 recipients = 0
@@ -86,10 +92,6 @@ class Upstream:
                 recipients += 1
             elif verb == "DATA" and code == "354":
                 await self._message(reader, writer, recipients)
-            elif verb == "BDAT":
-                self.messages.append(await reader.readexactly(int(line.split()[1])))
-                if line.endswith("LAST"):
-                    await self._answer(writer, "end", "250 2.0.0 taken")
             elif verb == "STARTTLS" and code == "220":
                 assert self.context is not None
                 await writer.start_tls(self.context)
@@ -117,8 +119,6 @@ class Upstream:
         answer = self.answers.get(verb, default)
         if isinstance(answer, list):
             answer = answer.pop(0) if len(answer) > 1 else answer[0]
-        if verb == "BDAT" and verb not in self.answers and self.commands[-1].endswith("LAST"):
-            return ""
         writer.write(answer.encode() + b"\r\n")
         await writer.drain()
         return answer[:3]

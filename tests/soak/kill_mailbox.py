@@ -144,7 +144,7 @@ async def run(folder: Path, kills: int, clients: int) -> Record:
 
 def main() -> None:
     """Run it, and exit with 1 if there is a problem."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Kill a server with a Mailbox, again and again.")
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--folder", type=Path, help="where the Maildir is made; removed otherwise")

@@ -112,7 +112,9 @@ async def measure_all(megabytes: int, folder: Path) -> list[Figures]:
 
 def main() -> None:
     """Print the figures; exit with 1 when memory grows with the message."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description="Measure the memory of servers with long messages."
+    )
     parser.add_argument("--megabytes", type=int, default=200)
     megabytes = parser.parse_args().megabytes
     with tempfile.TemporaryDirectory() as folder:
