@@ -282,7 +282,7 @@ class SessionState:
             return
         table = _TABLES[reply.code // 100]
         self.current = table.get(self.current, {}).get(request, self.current)
-        if not reply.positive:
+        if reply.code >= 300:
             return
         if request in _GREETINGS:
             self.extended = request is not Helo
@@ -297,7 +297,7 @@ class SessionState:
             if isinstance(event, Rcpt) and self._config.rcpt_domain_max is not None:
                 self._domains.add(_domain(event.address))
         elif request in (Auth, AuthResponse):
-            self.authenticated = reply.code // 100 == 2
+            self.authenticated = True
         elif request is Xclient:
             self.extended = False
 
