@@ -9,6 +9,13 @@ from pathlib import Path
 
 EXTENSIONS = ("8BITMIME", "SIZE 1000000")
 
+_DEFAULTS = {
+    "DATA": "354 go on",
+    "STARTTLS": "220 go on",
+    "QUIT": "221 bye",
+    "end": "250 2.0.0 taken",
+}
+
 
 class Upstream:
     """A server that does what it was told.
@@ -79,12 +86,7 @@ class Upstream:
                 lines = ["upstream.example", *self.extensions]
                 default = "\r\n".join([*(f"250-{each}" for each in lines[:-1]), f"250 {lines[-1]}"])
             else:
-                default = {
-                    "DATA": "354 go on",
-                    "STARTTLS": "220 go on",
-                    "QUIT": "221 bye",
-                    "end": "250 2.0.0 taken",
-                }.get(verb, f"250 2.0.0 {verb} done")
+                default = _DEFAULTS.get(verb, f"250 2.0.0 {verb} done")
             code = await self._answer(writer, verb, default)
             if verb == "MAIL":
                 recipients = 0
