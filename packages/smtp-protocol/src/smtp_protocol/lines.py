@@ -46,6 +46,8 @@ class LineReader:
                 is refused.
         """
         data, start = buffer.data, buffer.position
+        if start == len(data):
+            return None
         if not (self._partial or self._skipped) and data.startswith(_TLS_HANDSHAKE, start):
             raise ProtocolError(replies.CLOSING_NOT_SMTP)
         end = data.find(b"\n", start)

@@ -100,6 +100,8 @@ class SMTP(Link):
         self._event: Event = Connected()
         # The response to a challenge of AUTH that a hook waits for.
         self._response: asyncio.Future[bytes | None] | None = None
+        # Whether each command is logged, which is looked at once for the connection.
+        self._verbose = False
         self._advancing = False
         self._stopping = False
         self._begun = False
@@ -208,6 +210,7 @@ class SMTP(Link):
         """Greet, after what has to come before that."""
         self.session.peer = self._attach(transport, self.setup.settings.loop)
         self.session.loop = self._loop
+        self._verbose = logger.isEnabledFor(logging.DEBUG)
         log(logging.DEBUG, self.session, "Connection from %r", self.session.peer)
         if self.connections is not None:
             self.connections.enter(self)
@@ -405,7 +408,7 @@ class SMTP(Link):
         """Answer ``event``, and let session and envelope follow what the wire says."""
         before = self._connection.state
         self._output.append(self._connection.send(reply))
-        if logger.isEnabledFor(logging.DEBUG):
+        if self._verbose:
             log(logging.DEBUG, self.session, "%r: %s", event, reply)
         record(event, reply, self.session, self.envelope)
         after = self._connection.state
