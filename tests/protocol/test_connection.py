@@ -148,6 +148,24 @@ def test_body() -> None:
     assert connection.next_event() == Noop("")
 
 
+@pytest.mark.parametrize("parameter", ["SIZE=1", "SIZE=x", "FOO", "SIZE=99999999999"])
+def test_parameters_need_ehlo(parameter: str) -> None:
+    # RFC 5321 §4.1.1.1: after HELO there are none, so that it does not matter how they are wrong.
+    connection = greeted()
+    connection.receive_data(f"HELO c\r\nMAIL FROM:<a@b> {parameter}\r\n".encode())
+    connection.next_event()
+    connection.send(replies.OK)
+    assert connection.next_event() == Refused(replies.NO_PARAMETERS)
+
+
+def test_wrong_parameters() -> None:
+    connection = greeted()
+    connection.receive_data(b"EHLO c\r\nMAIL FROM:<a@b> SIZE=x\r\n")
+    connection.next_event()
+    connection.send(replies.OK)
+    assert connection.next_event() == Refused(replies.BAD_PARAMETER)
+
+
 def test_each_message_has_limits_of_its_own() -> None:
     config = ProtocolConfig(data_size_limit=5)
     connection = in_data(config)

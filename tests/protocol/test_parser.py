@@ -1,5 +1,7 @@
 """Parser: one line in, one command or one reply out."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ from smtp_protocol import (
     Vrfy,
     parse_command,
 )
-from smtp_protocol.parser import SYNTAX
+from smtp_protocol.parser import SYNTAX, syntaxes
 
 UTF8 = ProtocolConfig(extensions=frozenset({"SMTPUTF8"}))
 BINARY = ProtocolConfig(extensions=frozenset({"BINARYMIME"}))
@@ -223,6 +225,20 @@ def test_each_verb_has_a_syntax_that_it_follows() -> None:
         line = examples.get(verb, syntax.partition(" [")[0].encode())
         command = parse_command(line, ALL_VERBS if verb != "LHLO" else LMTP)
         assert type(command).__name__.upper() == verb == syntax.split()[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "absent"),
+    [
+        ({}, {"LHLO", "BDAT", "STARTTLS", "AUTH"}),
+        ({"lmtp": True}, {"HELO", "EHLO", "BDAT", "STARTTLS", "AUTH"}),
+        ({"extensions": frozenset({"CHUNKING"})}, {"LHLO", "STARTTLS", "AUTH"}),
+        ({"starttls": True, "auth": True}, {"LHLO", "BDAT"}),
+    ],
+)
+def test_syntaxes_are_of_what_is_on(settings: dict[str, Any], absent: set[str]) -> None:
+    shown = syntaxes(ProtocolConfig(**settings))
+    assert shown == {verb: form for verb, form in SYNTAX.items() if verb not in absent}
 
 
 VERBS = [verb.encode() for verb in SYNTAX] + [b"FOO", b"GET", b""]
