@@ -80,6 +80,22 @@ class ServerConnection:
         trusted: Whether the peer may use XCLIENT and XFORWARD.
     """
 
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_chunk",
+        "_chunk_error",
+        "_config",
+        "_eof",
+        "_event",
+        "_lines",
+        "_owed",
+        "_policy",
+        "_read",
+        "_request",
+        "_session",
+    )
+
     def __init__(
         self, config: ProtocolConfig = _DEFAULT, *, tls: bool = False, trusted: bool = False
     ) -> None:

@@ -208,7 +208,7 @@ class SessionState:
         self.trusted = trusted
         self.options = _NO_OPTIONS
         self.recipients = 0
-        self._domains: set[str] = set()
+        self._domains: frozenset[str] = frozenset()
         self._messages = 0
 
     def check(self, event: Event, request: Request) -> None:
@@ -290,12 +290,12 @@ class SessionState:
             # A verb that the server's author took over has no parameters known here.
             self.options = event.options if isinstance(event, Mail) else _NO_OPTIONS
             self.recipients = 0
-            self._domains.clear()
+            self._domains = frozenset()
             self._messages += 1
         elif request is Rcpt:
             self.recipients += 1
             if isinstance(event, Rcpt) and self._config.rcpt_domain_max is not None:
-                self._domains.add(_domain(event.address))
+                self._domains |= {_domain(event.address)}
         elif request in (Auth, AuthResponse):
             self.authenticated = True
         elif request is Xclient:
