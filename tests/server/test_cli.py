@@ -5,6 +5,7 @@ import pwd
 import re
 import signal
 import smtplib
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from tests.server.support import DEADLINE, needs_ipv6
 
-from smtp_server import __version__, main
+from smtp_server import __version__, main, testing
 from smtp_server.cli import parseargs
 
 MODULE = (sys.executable, "-m", "smtp_server")
@@ -567,3 +568,66 @@ def test_sockets_are_closed_after_an_error(capsys: pytest.CaptureFixture[str]) -
         main(["-n", *HERE, "-l", "192.0.2.1:0"])
     assert status.value.code == 1
     assert "cannot listen on" in capsys.readouterr().err
+
+
+# TLS.
+
+CERTIFICATE = str(Path(testing.__file__).with_name("localhost.pem"))
+KEY = str(Path(testing.__file__).with_name("localhost-key.pem"))
+
+
+def test_starttls(cli: Starter) -> None:
+    running = cli.start("-n", "-l", "127.0.0.1:0", "--tlscert", CERTIFICATE, "--tlskey", KEY)
+    trust = ssl.create_default_context(cafile=CERTIFICATE)
+    with running.client() as client:
+        assert client.ehlo()[0] == 250
+        assert client.docmd("MAIL", "FROM:<a@b.example>")[0] == 530
+        assert client.starttls(context=trust)[0] == 220
+        client.sendmail("a@b.example", ["c@d.example"], b"Subject: Hi\r\n\r\nHello\r\n")
+    running.process.send_signal(signal.SIGHUP)
+    with running.client() as client:
+        assert client.starttls(context=trust)[0] == 220
+    assert running.stop() == 0
+
+
+def test_starttls_that_nobody_has_to_use(cli: Starter) -> None:
+    options = ("--tlscert", CERTIFICATE, "--tlskey", KEY, "--no-requiretls")
+    running = cli.start("-n", "-l", "127.0.0.1:0", *options)
+    with running.client() as client:
+        client.ehlo()
+        assert client.docmd("MAIL", "FROM:<a@b.example>")[0] == 250
+    assert running.stop() == 0
+
+
+def test_tls_from_the_beginning(cli: Starter) -> None:
+    running = cli.start("-n", "-l", "127.0.0.1:0", "--smtpscert", CERTIFICATE, "--smtpskey", KEY)
+    trust = ssl.create_default_context(cafile=CERTIFICATE)
+    host, port = running.addresses[0]
+    with smtplib.SMTP_SSL(host, port, "client.test", timeout=DEADLINE, context=trust) as client:
+        client.sendmail("a@b.example", ["c@d.example"], b"Subject: Hi\r\n\r\nHello\r\n")
+    assert running.stop() == 0
+
+
+def test_certificates_that_have_gone_stay_in_use(cli: Starter) -> None:
+    mine = cli.folder / "mine.pem"
+    mine.write_text(Path(CERTIFICATE).read_text() + Path(KEY).read_text())
+    running = cli.start("-n", "-l", "127.0.0.1:0", "--tlscert", str(mine))
+    mine.unlink()
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_for(lambda: "The TLS certificates stay as they are" in running.err.read_text())
+    with running.client() as client:
+        assert client.starttls(context=ssl.create_default_context(cafile=CERTIFICATE))[0] == 220
+    assert running.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--tlscert", "none.pem"), "cannot use the certificate none.pem"),
+        (("--tlskey", "none.pem"), "the key none.pem needs its certificate"),
+    ],
+)
+def test_certificates_that_are_not_there(cli: Starter, args: tuple[str, ...], said: str) -> None:
+    status, _, err = cli.run("-n", "-l", "127.0.0.1:0", *args)
+    assert status == 1
+    assert said in one_line(err)

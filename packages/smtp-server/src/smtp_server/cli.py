@@ -1,11 +1,13 @@
 """Command line: options in, a running server out; whatever is wrong is said in one line."""
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -15,7 +17,9 @@ from typing import NoReturn
 
 from smtp_protocol import AnyHandler
 from smtp_server.listeners import bind_tcp, format_address
+from smtp_server.log import logger
 from smtp_server.service import GRACE, Service, serve
+from smtp_server.tls import TLSSource
 from smtp_server.version import __version__
 
 __all__ = ["main", "parseargs"]
@@ -90,6 +94,15 @@ def _make_parser() -> ArgumentParser:
         type=_parse_address,
         help="where to listen, as HOST:PORT, HOST, :PORT or [IPV6]:PORT "
         f"(default: {DEFAULT_HOST}:{DEFAULT_PORT}); may be given several times",
+    )
+    for option, use in (("tls", "STARTTLS"), ("smtps", "TLS from the first octet")):
+        add(f"--{option}cert", metavar="FILE", help=f"the certificate for {use}, in PEM")
+        add(f"--{option}key", metavar="FILE", help="its key; in the certificate's file by default")
+    add(
+        "--no-requiretls",
+        dest="requiretls",
+        action="store_false",
+        help="with --tlscert, take mail before STARTTLS too",
     )
     add("arguments", metavar="ARGUMENT", nargs="*", help="arguments for the handler")
     return parser
@@ -202,27 +215,58 @@ def main(args: Sequence[str] | None = None) -> None:
         level=_LEVELS[min(namespace.debug, len(_LEVELS) - 1)],
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    sockets: list[socket.socket] = []
-    try:
-        for host, port in namespace.listen:
-            sockets += bind_tcp(host, port)
-        if not namespace.nosetuid:
-            _become_nobody(parser)
-        service = serve(
-            _make_handler(parser, namespace),
-            sockets=sockets,
-            data_size_limit=namespace.size,
-            enable_SMTPUTF8=namespace.smtputf8,
-        )
-    except (OSError, TypeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        parser.exit(1, f"{parser.prog}: {reason}\n")
-    finally:
-        # After a failure nobody else will; the service has its own otherwise.
-        if "service" not in locals():
-            for sock in sockets:
-                sock.close()
+    with contextlib.ExitStack() as cleaning:
+        sockets: list[socket.socket] = []
+        try:
+            for host, port in namespace.listen:
+                for sock in bind_tcp(host, port):
+                    sockets.append(cleaning.enter_context(sock))
+            service = _make_service(parser, namespace, sockets)
+        except (OSError, TypeError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            parser.exit(1, f"{parser.prog}: {reason}\n")
+        cleaning.pop_all()  # the sockets are the service's now
     asyncio.run(_run(service), debug=namespace.debug > len(_LEVELS) - 1)
+
+
+def _make_service(
+    parser: ArgumentParser, namespace: Namespace, sockets: list[socket.socket]
+) -> Service:
+    # Ports and keys may be for root alone; the handler is made by who it will run as.
+    tls = _tls_source(namespace.tlscert, namespace.tlskey)
+    smtps = _tls_source(namespace.smtpscert, namespace.smtpskey)
+    if not namespace.nosetuid:
+        _become_nobody(parser)
+    return serve(
+        _make_handler(parser, namespace),
+        sockets=sockets,
+        data_size_limit=namespace.size,
+        enable_SMTPUTF8=namespace.smtputf8,
+        tls_context=tls,
+        require_starttls=tls is not None and namespace.requiretls,
+        ssl_context=smtps,
+    )
+
+
+def _tls_source(certificate: str | None, key: str | None) -> TLSSource | None:
+    """Make a function that reads the files each time; the first time is now."""
+    if certificate is None:
+        if key is not None:
+            raise ValueError(f"the key {key} needs its certificate")
+        return None
+
+    def read() -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(certificate, key)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot use the certificate {certificate}: {error}"
+            ) from None
+        return context
+
+    first = [read()]
+    return lambda: first.pop() if first else read()
 
 
 async def _run(service: Service) -> None:
@@ -230,6 +274,8 @@ async def _run(service: Service) -> None:
     signals: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, signals.put_nowait, number)
+    with contextlib.suppress(AttributeError):  # not on every system
+        loop.add_signal_handler(signal.SIGHUP, _reload, service)
     await service.start()
     addresses = ", ".join(map(format_address, service.addresses))
     print(f"smtp-server {__version__} listens on {addresses}", file=sys.stderr, flush=True)
@@ -241,3 +287,10 @@ async def _run(service: Service) -> None:
         await service.close(grace=0)
     await closing
     second.cancel()
+
+
+def _reload(service: Service) -> None:
+    try:
+        service.reload_tls()
+    except Exception as error:
+        logger.error("The TLS certificates stay as they are: %s", error)
