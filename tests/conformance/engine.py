@@ -1,19 +1,24 @@
 """The engine as a server without I/O: `ServerConnection`, the default hooks, and a short loop."""
 
-from collections.abc import Coroutine, Mapping
+import base64
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
+from tests.conformance.site import Recorder, authenticate
 from tests.conformance.transcript import Transcript
 
 from smtp_protocol import (
+    MECHANISMS,
     NEED_DATA,
     PAUSED,
     Answer,
+    Ask,
     Auth,
     AuthResponse,
     Bdat,
     BodyChunk,
     BodyEnd,
+    Challenge,
     Command,
     Connected,
     ConnectionClosed,
@@ -21,13 +26,16 @@ from smtp_protocol import (
     Ehlo,
     Envelope,
     Expn,
+    Finished,
     Handler,
     Helo,
     Help,
     Lhlo,
     Mail,
+    Mechanism,
     Noop,
     ProtocolConfig,
+    ProtocolError,
     Quit,
     Rcpt,
     Refused,
@@ -36,6 +44,8 @@ from smtp_protocol import (
     ServerConnection,
     Session,
     StartTls,
+    State,
+    Step,
     Unknown,
     Vrfy,
     Xclient,
@@ -44,7 +54,7 @@ from smtp_protocol import (
 )
 from smtp_protocol.auth import Missing
 from smtp_protocol.extensions import ehlo_keywords
-from smtp_protocol.parser import SYNTAX
+from smtp_protocol.parser import syntaxes
 
 ResultT = TypeVar("ResultT")
 Request = Command | Connected | BodyEnd | AuthResponse | Refused
@@ -70,7 +80,7 @@ class EngineServer:
 
     Attributes:
         wire: What was sent.
-        requests: How many events asked for a reply.
+        requests: How many replies the events asked for.
         answered: How many replies were sent.
         delivered: The contents of the accepted messages.
         closed: Whether the session is over.
@@ -82,6 +92,10 @@ class EngineServer:
         hostname: str = "mx.example",
         ident: str = "ESMTP",
         handler: Handler | None = None,
+        *,
+        mechanisms: Sequence[str] = (),
+        tls: bool = False,
+        trusted: bool = False,
     ) -> None:
         self.config = config
         self.hostname = hostname
@@ -89,13 +103,17 @@ class EngineServer:
         self.session = Session()
         self.envelope = Envelope()
         self.hooks = handler or Defaults()
-        self.connection = ServerConnection(config)
+        self.mechanisms = mechanisms
+        self.tls = tls
+        self.trusted = trusted
+        self.connection = ServerConnection(config, tls=tls, trusted=trusted)
         self.wire = bytearray()
         self.requests = 0
         self.answered = 0
         self.delivered: list[bytes] = []
         self.closed = False
         self._content = bytearray()
+        self._exchange: tuple[str, Mechanism] | None = None
         self._run()
 
     @property
@@ -108,7 +126,7 @@ class EngineServer:
 
     @property
     def syntaxes(self) -> Mapping[str, str]:
-        return SYNTAX
+        return syntaxes(self.config)
 
     async def push(self, answer: Answer) -> None:
         raise NotImplementedError
@@ -128,22 +146,43 @@ class EngineServer:
         self.connection.receive_eof()
         self._run()
 
+    def start_tls(self, *, refused: bool) -> None:
+        """Do as if the handshake was done."""
+        self.connection.tls_started()
+        if refused:
+            self.connection.tls_refused()
+        self.tls = True
+        self._run()
+
     def _run(self) -> None:
         while not isinstance(event := self.connection.next_event(), ConnectionClosed):
-            if event is NEED_DATA:
+            if event is NEED_DATA or self.connection.state is State.TLS:
                 return
             assert event is not PAUSED, "each reply is sent at once"
             if isinstance(event, BodyChunk):
                 assert event.data, "no empty chunks"
                 self._content += event.data
                 continue
-            self.requests += 1
-            assert self.connection.next_event() is PAUSED
-            reply = self._answer(event)
-            self.wire += self.connection.send(reply)
-            self.answered += 1
-            self._replied(event, reply)
+            self.requests += self.connection.replies_owed
+            answers = self._answers(event)
+            for reply in answers:
+                assert self.connection.next_event() is PAUSED
+                self.wire += self.connection.send(reply)
+                self.answered += 1
+            self._replied(event, answers)
         self.closed = True
+
+    def _answers(self, event: Request) -> list[Reply]:
+        owed = self.connection.replies_owed
+        if not isinstance(event, BodyEnd):
+            return [self._answer(event)] * owed
+        self.envelope.content = bytes(self._content)
+        result = finish(self.hooks.handle_DATA(self, self.session, self.envelope))
+        if isinstance(result, str | Reply):
+            return [_reply(result)] * owed
+        if self.config.lmtp:
+            return [_reply(answer) for answer in result]
+        return [max(map(_reply, result), key=lambda reply: reply.code)]
 
     def _answer(self, event: Request) -> Reply:
         hooks, context = self.hooks, (self, self.session, self.envelope)
@@ -166,7 +205,7 @@ class EngineServer:
             case Bdat():
                 answer = replies.CHUNK_OK
             case BodyEnd():
-                answer = self._data()
+                raise AssertionError("answered for each recipient")
             case Rset():
                 answer = finish(hooks.handle_RSET(*context))
             case Noop(arg):
@@ -181,38 +220,86 @@ class EngineServer:
                 answer = finish(hooks.handle_HELP(*context, topic))
             case Unknown():
                 answer = replies.UNKNOWN_COMMAND
-            case StartTls() | Auth() | AuthResponse() | Xclient() | Xforward():
-                raise NotImplementedError("this server has no TLS, users or proxies")
-        return answer if isinstance(answer, Reply) else Reply.parse(answer)
+            case StartTls():
+                answer = replies.READY_FOR_TLS
+            case Auth() | AuthResponse():
+                answer = self._auth(event)
+            case Xclient():
+                answer = Reply(220, (f"{self.hostname} {self.ident}",))
+            case Xforward():
+                answer = replies.OK
+        return _reply(answer)
 
     def _ehlo(self, hostname: str) -> Answer:
-        first, *middle, last = [self.hostname, *ehlo_keywords(self.config)]
+        keywords = ehlo_keywords(
+            self.config, tls=self.tls, trusted=self.trusted, mechanisms=self.mechanisms
+        )
+        first, *middle, last = [self.hostname, *keywords]
         lines = [*(f"250-{line}" for line in (first, *middle)), f"250 {last}"]
         answer = finish(self.hooks.handle_EHLO(self, self.session, self.envelope, hostname, lines))
         return "\r\n".join(answer) if isinstance(answer, list) else answer
 
-    def _data(self) -> Answer:
-        self.envelope.content = bytes(self._content)
-        answer = finish(self.hooks.handle_DATA(self, self.session, self.envelope))
-        assert isinstance(answer, str | Reply)
-        return answer
+    def _auth(self, event: Auth | AuthResponse) -> Reply:
+        try:
+            if isinstance(event, Auth):
+                if event.mechanism not in self.mechanisms:
+                    return replies.UNKNOWN_MECHANISM
+                self._exchange = event.mechanism, MECHANISMS[event.mechanism]()
+                return self._step(self._exchange[1].start(event.initial_response))
+            assert self._exchange is not None
+            return self._step(self._exchange[1].respond(event.data))
+        except ProtocolError as error:
+            return error.reply
+        except RuntimeError:
+            return replies.TEMPORARY_AUTH_FAILURE
 
-    def _replied(self, event: Request, reply: Reply) -> None:
-        if isinstance(event, BodyEnd) and reply.positive:
+    def _step(self, step: Step) -> Reply:
+        assert self._exchange is not None
+        name, mechanism = self._exchange
+        match step:
+            case Challenge(data):
+                return Reply(334, (base64.b64encode(data).decode(),))
+            case Ask(auth_data):
+                verdict = authenticate(self, self.session, self.envelope, name, auth_data)
+                return self._step(mechanism.resolve(verdict))
+            case Finished(result):
+                return replies.AUTH_OK if result.success else replies.AUTH_FAILED
+
+    def _replied(self, event: Request, answers: list[Reply]) -> None:
+        if isinstance(event, BodyEnd) and any(reply.positive for reply in answers):
             self.delivered.append(self.envelope.content)
-        if isinstance(event, Ehlo | Helo | Lhlo | Rset | BodyEnd):
+        if self.connection.state in (State.GREETED, State.READY):
+            # There is no transaction, any more or yet.
             self.envelope = Envelope()
-        if isinstance(event, Mail):
             self._content.clear()
+
+
+def _reply(answer: Answer) -> Reply:
+    return answer if isinstance(answer, Reply) else Reply.parse(answer)
+
+
+# The keywords of a server, and what the engine calls them.
+_NAMES = {
+    "max_recipients": "rcpt_max",
+    "max_messages": "mail_max",
+    "max_recipient_domains": "rcpt_domain_max",
+}
 
 
 class EngineBackend:
     """The engine, played to as if it was at the other end of a connection."""
 
     def __init__(self, transcript: Transcript) -> None:
-        settings: dict[str, Any] = dict(transcript.settings)
+        settings: dict[str, Any] = {
+            _NAMES.get(name, name): value for name, value in transcript.settings.items()
+        }
         hostname, ident = settings.pop("hostname"), settings.pop("ident")
-        self._server = EngineServer(ProtocolConfig(**settings), hostname, ident)
+        mechanisms = sorted(settings.pop("auth_mechanisms", ()))
+        tls, trusted = settings.pop("tls", False), settings.pop("trusted", False)
+        config = ProtocolConfig(auth=bool(mechanisms), **settings)
+        self._server = EngineServer(
+            config, hostname, ident, Recorder(), mechanisms=mechanisms, tls=tls, trusted=trusted
+        )
         self._read = 0
         self.delivered = self._server.delivered
 
@@ -221,6 +308,9 @@ class EngineBackend:
 
     async def send_eof(self) -> None:
         self._server.receive_eof()
+
+    async def start_tls(self, *, refused: bool) -> None:
+        self._server.start_tls(refused=refused)
 
     async def read_line(self) -> bytes:
         end = self._server.wire.find(b"\n", self._read) + 1

@@ -5,26 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from tests.conformance.site import Recorder, authenticate
 from tests.conformance.transcript import Transcript
 
-from smtp_protocol import Answer, Envelope, Handler, Server, Session, replies
-from smtp_server import serve
+from smtp_server import LMTP, SMTP, serve
 
 __all__ = ["LiveBackend", "live_backend"]
 
 # Seconds after which a server that says nothing is taken to be stuck.
 _PATIENCE = 20
-
-
-class Recorder(Handler):
-    """Accepts everything, and keeps the contents."""
-
-    def __init__(self) -> None:
-        self.delivered: list[bytes] = []
-
-    async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> Answer:
-        self.delivered.append(envelope.content)
-        return replies.OK
 
 
 class LiveBackend:
@@ -50,6 +39,9 @@ class LiveBackend:
     async def send_eof(self) -> None:
         self._writer.write_eof()
 
+    async def start_tls(self, *, refused: bool) -> None:
+        raise NotImplementedError("TLS has tests of its own")
+
     async def read_line(self) -> bytes:
         async with asyncio.timeout(_PATIENCE):
             return await self._reader.readline()
@@ -67,8 +59,13 @@ async def live_backend(transcript: Transcript) -> AsyncIterator[LiveBackend]:
     extensions = keywords.pop("extensions")
     keywords["enable_SMTPUTF8"] = "SMTPUTF8" in extensions
     keywords["extensions"] = extensions - {"SMTPUTF8"}
+    if "auth_mechanisms" in keywords:
+        keywords.update(authenticator=authenticate, auth_failure_delay=0)
+    if keywords.pop("trusted", False):
+        keywords["xclient_trusted"] = ("127.0.0.0/8",)
+    smtp_class = LMTP if keywords.pop("lmtp", False) else SMTP
     handler = Recorder()
-    async with serve(handler, "127.0.0.1", 0, **keywords) as service:
+    async with serve(handler, "127.0.0.1", 0, smtp_class=smtp_class, **keywords) as service:
         (address,) = service.addresses
         assert isinstance(address, tuple)
         reader, writer = await asyncio.open_connection(*address)

@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterator
 from typing import Literal, Protocol
 
-from tests.conformance.transcript import Delivered, Eof, Expect, Say, Step, Transcript
+from tests.conformance.transcript import Delivered, Eof, Expect, Handshake, Say, Step, Transcript
 
 __all__ = ["MODES", "Backend", "Mismatch", "Mode", "play"]
 
 Mode = Literal["whole", "octets", "pipelined"]
 
 #: What the client says between two replies is one segment; each octet is a segment; all that it
-#: says is one segment.
+#: says, up to a TLS handshake, is one segment.
 MODES: tuple[Mode, ...] = ("whole", "octets", "pipelined")
 
 # Longer texts have their beginning and end sent octet by octet, and pieces of this size between.
@@ -37,6 +37,9 @@ class Backend(Protocol):
     async def send_eof(self) -> None:
         """Close the client's side."""
 
+    async def start_tls(self, *, refused: bool) -> None:
+        """Do the TLS handshake."""
+
     async def read_line(self) -> bytes:
         """Give the next line with its CR LF, or ``b""`` when there is none (any more)."""
 
@@ -60,6 +63,8 @@ async def play(transcript: Transcript, backend: Backend, mode: Mode) -> None:
             case Eof():
                 await backend.send_eof()
                 said_eof = True
+            case Handshake(refused):
+                await backend.start_tls(refused=refused)
             case Expect():
                 await _expect(step, backend)
             case Delivered(content):
@@ -85,9 +90,15 @@ def _in_order(steps: tuple[Step, ...], mode: Mode) -> Iterator[Step]:
     if mode != "pipelined":
         yield from steps
         return
-    yield Say(b"".join(step.octets for step in steps if isinstance(step, Say)))
-    yield from (step for step in steps if isinstance(step, Eof))
-    yield from (step for step in steps if not isinstance(step, Say | Eof))
+    # What comes after a handshake cannot be sent before it.
+    cut = next((n for n, step in enumerate(steps) if isinstance(step, Handshake)), len(steps))
+    phase, rest = steps[:cut], steps[cut:]
+    yield Say(b"".join(step.octets for step in phase if isinstance(step, Say)))
+    yield from (step for step in phase if isinstance(step, Eof))
+    yield from (step for step in phase if not isinstance(step, Say | Eof))
+    if rest:
+        yield rest[0]
+        yield from _in_order(rest[1:], mode)
 
 
 def _segments(octets: bytes, mode: Mode) -> Iterator[bytes]:

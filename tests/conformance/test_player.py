@@ -3,7 +3,7 @@
 import pytest
 from tests.conformance.engine import EngineBackend
 from tests.conformance.player import MODES, Mismatch, Mode, play
-from tests.conformance.transcript import Close, Delivered, Eof, Expect, Say, parse
+from tests.conformance.transcript import Close, Delivered, Eof, Expect, Handshake, Say, parse
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,9 @@ class Speaker:
     async def send_eof(self) -> None:
         self.segments.append(b"")
 
+    async def start_tls(self, *, refused: bool) -> None:
+        self.segments.append(b"refused" if refused else b"TLS")
+
     async def read_line(self) -> bytes:
         return self._lines.pop(0) if self._lines else b""
 
@@ -109,6 +112,20 @@ async def test_segments(mode: Mode, segments: list[bytes]) -> None:
     assert backend.segments == segments
 
 
+@pytest.mark.parametrize(
+    ("mode", "segments"),
+    [
+        ("whole", [b"a", b"b", b"TLS", b"c", b"refused", b"d", b""]),
+        ("pipelined", [b"ab", b"TLS", b"c", b"refused", b"d", b""]),
+    ],
+)
+async def test_segments_around_a_handshake(mode: Mode, segments: list[bytes]) -> None:
+    backend = Speaker(b"250 one\r\n250 two\r\n")
+    text = "C!: a\nS*: 250\nC!: b\n=tls\nC!: c\n=tls refused\nC!: d\nS*: 250\n=eof\n=close"
+    await play(parse("segments", text), backend, mode)
+    assert backend.segments == segments
+
+
 async def test_segments_of_long_texts() -> None:
     backend = Speaker(b"")
     await play(parse("long", "C*: 30000 x\n=eof"), backend, "octets")
@@ -119,13 +136,16 @@ async def test_segments_of_long_texts() -> None:
 
 def test_reading() -> None:
     text = (
-        "# x\n@config data_size_limit=none\nC: ü\nC!: \\x00\nS~ 2.*\nB*: 2 ab\nB: c\n=eof\n=close"
+        "# x\n@config data_size_limit=none\nC: ü\nC!: \\x00\nS~ 2.*\nB*: 2 ab\nB: c\n=tls\n"
+        "=tls refused\n=eof\n=close"
     )
     transcript = parse("name", text)
     assert transcript.steps == (
         Say("ü\r\n\0".encode()),
         Expect("2.*"),
         Delivered(b"ababc"),
+        Handshake(),
+        Handshake(refused=True),
         Eof(),
         Close(),
     )
@@ -135,6 +155,8 @@ def test_reading() -> None:
     reasons = "@no-octets one reason\n@no-pipeline another"
     assert parse("name", reasons).not_played == {"octets": "one reason", "pipelined": "another"}
     assert parse("name", "@config decode_data=true").needs_server
+    assert not transcript.needs_tls
+    assert parse("name", "@config starttls=true").needs_tls
 
 
 @pytest.mark.parametrize(

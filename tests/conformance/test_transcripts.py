@@ -14,7 +14,7 @@ TRANSCRIPTS = [read(path) for path in sorted((Path(__file__).parent / "transcrip
 
 def cases(backend: str) -> Iterator[object]:
     for transcript in TRANSCRIPTS:
-        if backend == "engine" and transcript.needs_server:
+        if transcript.needs_server if backend == "engine" else transcript.needs_tls:
             continue
         for mode in MODES:
             if mode not in transcript.not_played:

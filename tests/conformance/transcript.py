@@ -6,7 +6,8 @@ A file has one dialogue, line by line:
     @config bare_newline=reject    a setting, by the name of the server's keyword
     @no-pipeline the reason        sending everything at once would mean something else
     @no-octets the reason          sending octet by octet would
-    =start T                       the usual beginning: greeting, EHLO, MAIL, T (RCPT too), TD (354)
+    =start T                       the usual beginning: greeting, EHLO, MAIL, T (RCPT too) and TD
+                                   (354); the same of LMTP is LHLO, LMAIL, LT, LTD
     C: NOOP                        the client sends a line (CR LF is added)
     C!: body\\n.\\r\\n             the client sends octets, with the escapes of Python
     C*: 5555 a                     the same, so many times
@@ -15,6 +16,8 @@ A file has one dialogue, line by line:
     S*: 250 2.1.0                  one reply, of any number of lines, that begins like this
     B: text\\r\\n                  the content of the message that was delivered, with escapes;
     B*: 5555 a                     consecutive B lines are one message
+    =tls                           the TLS handshake is done; what was sent before it is lost
+    =tls refused                   it is done, and not to the server's liking
     =eof                           the client closes its side
     =close                         the server closes, at the end
 
@@ -29,7 +32,18 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-__all__ = ["Close", "Delivered", "Eof", "Expect", "Say", "Step", "Transcript", "parse", "read"]
+__all__ = [
+    "Close",
+    "Delivered",
+    "Eof",
+    "Expect",
+    "Handshake",
+    "Say",
+    "Step",
+    "Transcript",
+    "parse",
+    "read",
+]
 
 # The usual beginnings, after the notation of the tables that the transcripts come from.
 _BEGINNINGS = {
@@ -38,6 +52,10 @@ _BEGINNINGS = {
     "MAIL": ["=start EHLO", "C: MAIL FROM:<a@b.example>", "S*: 250"],
     "T": ["=start MAIL", "C: RCPT TO:<d@e.example>", "S*: 250"],
     "TD": ["=start T", "C: DATA", "S*: 354"],
+    "LHLO": ["=start greeting", "C: LHLO c", "S*: 250"],
+    "LMAIL": ["=start LHLO", "C: MAIL FROM:<a@b.example>", "S*: 250"],
+    "LT": ["=start LMAIL", "C: RCPT TO:<d@e.example>", "S*: 250"],
+    "LTD": ["=start LT", "C: DATA", "S*: 354"],
 }
 
 
@@ -64,6 +82,13 @@ class Delivered:
 
 
 @dataclass(frozen=True)
+class Handshake:
+    """TLS begins. With ``refused`` the server does not take it."""
+
+    refused: bool = False
+
+
+@dataclass(frozen=True)
 class Eof:
     """The client closes its side."""
 
@@ -73,7 +98,7 @@ class Close:
     """The server closes the connection."""
 
 
-Step = Say | Expect | Delivered | Eof | Close
+Step = Say | Expect | Delivered | Handshake | Eof | Close
 
 
 def _number(text: str) -> int | None:
@@ -92,7 +117,12 @@ def _text(text: str) -> str:
     return text
 
 
-# The settings of the protocol, which the engine has too, and those of the server alone.
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+# The settings of the protocol, which the engine has too; those of the server alone; and those for
+# which a server would need TLS, which is tested elsewhere.
 PROTOCOL_SETTINGS: Mapping[str, Callable[[str], object]] = {
     "hostname": _text,
     "ident": _text,
@@ -101,12 +131,26 @@ PROTOCOL_SETTINGS: Mapping[str, Callable[[str], object]] = {
     "address_syntax": _text,
     "bare_newline": _text,
     "line_length_limit": _number,
+    "lmtp": _truth,
+    "auth_mechanisms": _list,
+    "auth_require_tls": _truth,
+    "auth_required": _truth,
+    "trusted": _truth,
+    "max_recipients": _number,
+    "max_messages": _number,
+    "max_recipient_domains": _number,
 }
 SERVER_SETTINGS: Mapping[str, Callable[[str], object]] = {
     "decode_data": _truth,
-    "max_recipients": _number,
     "max_errors": _number,
+    "max_auth_failures": _number,
 }
+TLS_SETTINGS: Mapping[str, Callable[[str], object]] = {
+    "tls": _truth,
+    "starttls": _truth,
+    "require_starttls": _truth,
+}
+_SETTINGS = {**PROTOCOL_SETTINGS, **SERVER_SETTINGS, **TLS_SETTINGS}
 
 
 @dataclass(frozen=True)
@@ -129,6 +173,11 @@ class Transcript:
     def needs_server(self) -> bool:
         """Whether it is about something that the engine does not know of."""
         return any(name in SERVER_SETTINGS for name in self.settings)
+
+    @property
+    def needs_tls(self) -> bool:
+        """Whether a live server would need TLS for it."""
+        return any(name in TLS_SETTINGS for name in self.settings)
 
     @property
     def messages(self) -> int:
@@ -162,9 +211,9 @@ def parse(name: str, text: str) -> Transcript:
     for line in text.split("\n"):
         if line.startswith("@config "):
             key, _, value = line.removeprefix("@config ").partition("=")
-            if key not in {**PROTOCOL_SETTINGS, **SERVER_SETTINGS}:
+            if key not in _SETTINGS:
                 raise ValueError(f"{name}: no setting {key!r}")
-            settings[key] = {**PROTOCOL_SETTINGS, **SERVER_SETTINGS}[key](value)
+            settings[key] = _SETTINGS[key](value)
         elif line.startswith("@no-pipeline "):
             not_played["pipelined"] = line.removeprefix("@no-pipeline ")
         elif line.startswith("@no-octets "):
@@ -203,6 +252,8 @@ def _steps(name: str, line: str) -> Iterator[Step]:
             yield Delivered(_unescape(rest))
         case "B*:":
             yield Delivered(_repeat(rest))
+        case "=tls":
+            yield Handshake(refused={"": False, "refused": True}[rest])
         case "=eof":
             yield Eof()
         case "=close":

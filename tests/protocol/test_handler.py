@@ -20,7 +20,7 @@ from smtp_protocol import (
     handler,
     replies,
 )
-from smtp_protocol.parser import SYNTAX
+from smtp_protocol.parser import syntaxes
 
 HOOKS = [name for name in dir(Handler) if name.startswith("handle_")]
 
@@ -78,7 +78,7 @@ def test_the_text_of_an_exception_is_kept() -> None:
 @pytest.mark.parametrize(
     ("topic", "answer"),
     [
-        ("", f"214 2.0.0 Commands: {' '.join(SYNTAX)}"),
+        ("", f"214 2.0.0 Commands: {' '.join(syntaxes(ProtocolConfig()))}"),
         ("MAIL", "214 2.0.0 Syntax: MAIL FROM:<address> [parameters]"),
         ("mail", "214 2.0.0 Syntax: MAIL FROM:<address> [parameters]"),
         ("nonsense", "504 5.5.4 No help on that"),
