@@ -25,7 +25,9 @@ HEADING = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 
-each_package = pytest.mark.parametrize("package", ["smtp_protocol", "smtp_handlers", "smtp_server"])
+each_package = pytest.mark.parametrize(
+    "package", ["smtp_protocol", "smtp_handlers", "smtp_server", "smtp_server.testing"]
+)
 
 
 def documented(page: str) -> list[str]:

@@ -5,8 +5,11 @@ import sys
 
 import pytest
 
-# What a user of the plugin may do without; pytest-asyncio warns unless it is set up.
-OPTIONS = ("-p", "no:asyncio", "-p", "no:cacheprovider", "-W", "error", "--strict-markers")
+import smtp_server.testing  # noqa: F401 before pytester, which would have it imported twice
+
+# Of the other plugins here, one warns unless it is set up, and one takes a second each time.
+WITHOUT = ("-p", "no:asyncio", "-p", "no:hypothesispytest", "-p", "no:cacheprovider")
+OPTIONS = (*WITHOUT, "-W", "error", "--strict-markers")
 
 SEND = """
 import smtplib
@@ -21,6 +24,12 @@ def send(smtpd, subject="Hello"):
 
 
 def run(pytester: pytest.Pytester, tests: str, *options: str) -> pytest.RunResult:
+    """Run tests in this process, which is quick."""
+    pytester.makepyfile(SEND + tests)
+    return pytester.runpytest_inprocess(*OPTIONS, *options)
+
+
+def run_apart(pytester: pytest.Pytester, tests: str, *options: str) -> pytest.RunResult:
     """Run tests in a process of their own, as their author would."""
     pytester.makepyfile(SEND + tests)
     return pytester.runpytest_subprocess(*OPTIONS, *options)
@@ -38,7 +47,7 @@ def test_each_test_has_its_own(smtpd):
     with pytest.raises(smtplib.SMTPRecipientsRefused):
         send(smtpd)
 """
-    run(pytester, tests).assert_outcomes(passed=2)
+    run_apart(pytester, tests).assert_outcomes(passed=2)
 
 
 def test_server_is_gone_after_its_test(pytester: pytest.Pytester) -> None:
@@ -165,9 +174,9 @@ def test_wrong_setting(pytester: pytest.Pytester) -> None:
 
 
 def test_help(pytester: pytest.Pytester) -> None:
-    fixtures = pytester.runpytest_subprocess(*OPTIONS, "--fixtures")
+    fixtures = pytester.runpytest_inprocess(*OPTIONS, "--fixtures")
     fixtures.stdout.fnmatch_lines(["smtpd -- *", "*A mail server on a free port*"])
-    markers = pytester.runpytest_subprocess(*OPTIONS, "--markers")
+    markers = pytester.runpytest_inprocess(*OPTIONS, "--markers")
     markers.stdout.fnmatch_lines(["@pytest.mark.smtp(*): *"])
 
 
@@ -180,11 +189,11 @@ def test_one():
     assert "_smtp_server_pytestplugin" in sys.modules
     assert [name for name in sys.modules if name.partition(".")[0] == "smtp_server"] == []
 """
-    run(pytester, tests).assert_outcomes(passed=1)
+    run_apart(pytester, tests).assert_outcomes(passed=1)
 
 
 def test_it_can_be_switched_off(pytester: pytest.Pytester) -> None:
-    result = run(pytester, "def test_one(smtpd): pass", "-p", "no:smtp_server")
+    result = run_apart(pytester, "def test_one(smtpd): pass", "-p", "no:smtp_server")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*fixture 'smtpd' not found"])
 
@@ -203,4 +212,4 @@ def test_one(smtpd, number):
     [message] = smtpd.wait_for(1)
     assert message["Subject"] == str(number)
 """
-    run(pytester, tests, "-n", "3").assert_outcomes(passed=20)
+    run_apart(pytester, tests, "-n", "3").assert_outcomes(passed=20)

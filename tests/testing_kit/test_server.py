@@ -4,8 +4,10 @@ import base64
 import smtplib
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from typing import cast, get_args
 
@@ -184,8 +186,25 @@ def test_stopping_does_not_wait_for_anybody(tls: TLSMode | None) -> None:
         begin = time.monotonic()
     assert time.monotonic() - begin < 1
     for client in clients:
-        assert client.getreply()[0] == 421
+        with pytest.raises((smtplib.SMTPServerDisconnected, ssl.SSLError)):
+            client.getreply()
         client.close()
+
+
+def test_stopping_lets_a_client_say_quit(smtpd: SMTPServer) -> None:
+    done = threading.Event()
+
+    def send_and_quit() -> tuple[int, bytes]:
+        client = connect(smtpd)
+        send(client)
+        done.set()
+        return client.quit()
+
+    with ThreadPoolExecutor() as pool:
+        sender = pool.submit(send_and_quit)
+        assert done.wait(LIMIT)
+        smtpd.stop(grace=LIMIT)
+        assert sender.result(LIMIT)[0] == 221
 
 
 # Failures.

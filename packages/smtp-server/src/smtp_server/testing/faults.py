@@ -74,7 +74,7 @@ class Schedule(Generic[T]):
 
 
 class Connection(SMTP):
-    """A connection that can be cut, and that is not waited for when the server stops."""
+    """A connection that can be cut, and is when the server stops."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember what to cut."""
@@ -85,10 +85,13 @@ class Connection(SMTP):
         """Close the connection without a word."""
         self._to_cut.abort()
 
+    def shut_down(self) -> None:
+        """Leave it to the client to go: who has just had its 250 is about to say QUIT."""
+
     def abort(self) -> None:
-        """End the session without waiting for its client, which may be left from a test."""
-        super().abort()
+        """End the session, whose client may be left from a test that is over."""
         self.cut()
+        super().abort()
 
 
 class FaultyRecorder(Recorder):

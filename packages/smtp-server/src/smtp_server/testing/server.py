@@ -109,10 +109,14 @@ class SMTPServer:
         self._controller = controller
         self.port = controller.port
 
-    def stop(self) -> None:
-        """Stop the server at once, whatever is going on, as in an outage."""
+    def stop(self, grace: float = 0.1) -> None:
+        """Stop the server. Does nothing when it does not run.
+
+        Args:
+            grace: Seconds that clients have to say QUIT, before their connections are cut.
+        """
         if self._controller is not None:
-            self._controller.stop(grace=0)
+            self._controller.stop(grace)
             self._controller = None
 
     def __enter__(self) -> Self:
