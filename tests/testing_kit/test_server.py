@@ -1,5 +1,6 @@
 """SMTPServer: what a test sees of it, and what it can make go wrong."""
 
+import asyncio
 import base64
 import smtplib
 import socket
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from typing import cast, get_args
 
+import aiosmtplib
 import pytest
 
 from smtp_protocol import CramMD5Response, LoginPassword, ScramKeys, ScramLogin
@@ -23,6 +25,7 @@ LIMIT = 30.0
 
 SENDER = "anne@example.com"
 RECIPIENT = "bart@example.com"
+ACCOUNTS = {"anne": "secret", "bärt": "pässword"}
 MAIL = "Subject: Hello\r\n\r\nHi Bart!\r\n"
 
 #: For each step what a client says before it, and for the step itself.
@@ -352,6 +355,28 @@ def test_tls(tls: TLSMode) -> None:
     assert session.tls.version.startswith("TLSv1.")
 
 
+@each_tls
+async def test_a_client_in_an_event_loop(tls: TLSMode) -> None:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = SENDER, RECIPIENT, "Grüße"
+    message.set_content("Hi Bart!\n")
+    with SMTPServer(tls=tls, auth=ACCOUNTS) as server:
+        sending = aiosmtplib.send(
+            message,
+            hostname=server.host,
+            port=server.port,
+            use_tls=tls == "implicit",
+            start_tls=tls == "starttls",
+            tls_context=server.client_context,
+            username="anne",
+            password="secret",
+            timeout=LIMIT,
+        )
+        [kept], _ = await asyncio.gather(server.wait_for_async(1), sending)
+    assert kept["Subject"] == "Grüße"
+    assert kept.get_content() == "Hi Bart!\n"
+
+
 def test_starttls_must_be_used() -> None:
     with SMTPServer(tls="starttls") as server:
         with smtplib.SMTP(server.host, server.port, timeout=LIMIT) as client:
@@ -429,7 +454,6 @@ def test_the_certificate_as_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # AUTH.
 
-ACCOUNTS = {"anne": "secret", "bärt": "pässword"}
 MECHANISMS = ["PLAIN", "LOGIN", "CRAM-MD5"]
 
 

@@ -49,8 +49,8 @@ class SMTPServer:
         auth: Passwords by user. Clients then have to use AUTH, inside TLS if there is any.
         host: Where it listens.
         port: 0 takes a free one.
-        **smtp_keywords: Those of `Controller`, such as ``data_size_limit=1000``. They go before
-            what ``tls`` and ``auth`` mean, such as ``auth_required=False``.
+        **smtp_keywords: Those of `Controller`, such as ``data_size_limit=1000``. They have the
+            last word about what ``tls`` and ``auth`` mean: ``auth_required=False``.
 
     Attributes:
         host: Where it listens.
