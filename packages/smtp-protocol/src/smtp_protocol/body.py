@@ -95,7 +95,7 @@ class DataReceiver:
         # A body is at the beginning of a line: as if CR LF stood before it.
         self._held = b"\r\n"
         self._virtual = 2
-        self.done = False
+        self.done: bool = False
 
     def receive(self, data: bytes, start: int) -> tuple[bytes, int]:
         """Take what belongs to the body from ``data[start:]``.

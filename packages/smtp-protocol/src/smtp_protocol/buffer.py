@@ -12,8 +12,8 @@ class ReceiveBuffer:
     __slots__ = ("_behind", "data", "position")
 
     def __init__(self) -> None:
-        self.data = b""
-        self.position = 0
+        self.data: bytes = b""
+        self.position: int = 0
         self._behind = bytearray()
 
     def feed(self, octets: bytes) -> None:

@@ -51,8 +51,12 @@ class Hooks(Handler):
         for name in sorted(names):
             _check(handler, name)
             setattr(self, name, _as_coroutine_function(getattr(handler, name)))
-        self.own = frozenset(name for name in names if not _is_inherited(handler, name))
-        self.stream = cast(HandlesSTREAM, handler) if "handle_STREAM" in names else None
+        self.own: frozenset[str] = frozenset(
+            name for name in names if not _is_inherited(handler, name)
+        )
+        self.stream: HandlesSTREAM | None = (
+            cast(HandlesSTREAM, handler) if "handle_STREAM" in names else None
+        )
 
 
 def _check(handler: object, name: str) -> None:

@@ -67,7 +67,7 @@ class ProxyHeaderReader:
 
     def __init__(self) -> None:
         self._received = b""
-        self.rest = b""
+        self.rest: bytes = b""
 
     @property
     def wanted(self) -> int:

@@ -60,7 +60,7 @@ class Session:
     """
 
     def __init__(self, peer: Peer = None, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.id = f"{next(_numbers):06x}"
+        self.id: str = f"{next(_numbers):06x}"
         self.peer = peer
         self.host_name: str | None = None
         self.extended_smtp = False
@@ -105,7 +105,7 @@ class Envelope:
 
     def __init__(self) -> None:
         self.mail_from: str | None = None
-        self.mail_options = MailOptions()
+        self.mail_options: MailOptions = MailOptions()
         self.smtp_utf8 = False
         self.rcpt_tos: list[str] = []
         self.rcpt_options: list[str] = []

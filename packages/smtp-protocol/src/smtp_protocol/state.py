@@ -58,8 +58,9 @@ class State(Enum):
     #: Nothing more is read or sent.
     CLOSED = "closed"
 
-    # Members are singletons, and the tables below are asked for them at every command.
-    __hash__ = object.__hash__
+
+# Members are singletons, and the tables below are asked for them at every command.
+State.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 
 #: What asks for a reply: a command, the connection itself, a response, the end of a message.
@@ -201,13 +202,13 @@ class SessionState:
         self, config: ProtocolConfig = _DEFAULT, *, tls: bool = False, trusted: bool = False
     ) -> None:
         self._config = config
-        self.current = State.CONNECTED
-        self.extended = False
-        self.tls = tls
-        self.authenticated = False
-        self.trusted = trusted
-        self.options = _NO_OPTIONS
-        self.recipients = 0
+        self.current: State = State.CONNECTED
+        self.extended: bool = False
+        self.tls: bool = tls
+        self.authenticated: bool = False
+        self.trusted: bool = trusted
+        self.options: MailOptions = _NO_OPTIONS
+        self.recipients: int = 0
         self._domains: frozenset[str] = frozenset()
         self._messages = 0
 
