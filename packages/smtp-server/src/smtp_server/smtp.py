@@ -351,7 +351,7 @@ class SMTP(Link):
         self._advancing = False
         if self._output:
             self._flush()
-        if self._body is not None or self._task is not None or not self._reading:
+        if not (self._body is None and self._task is None and self._reading and self._writing):
             self._regulate_reading()
 
     def _refuse(self, event: Refused) -> None:
@@ -509,7 +509,8 @@ class SMTP(Link):
     def _patience(self) -> float | None:
         """How many seconds of silence the client may keep now; ``None`` for any number."""
         settings = self.setup.settings
-        if (self._task is not None and self._response is None) or not self._reading:
+        at_work = self._task is not None and self._response is None
+        if at_work or (self._writing and not self._reading):
             return None  # it is the client that waits
         if self._connection.state is State.DATA and settings.data_timeout is not None:
             return settings.data_timeout
