@@ -122,6 +122,7 @@ class Dialogue:
         while True:
             self.writer.write(line.encode() * many)
             times += many
+            assert times * len(line) < 100_000_000, "they are all taken"
             try:
                 async with asyncio.timeout(0.3):
                     await self.writer.drain()

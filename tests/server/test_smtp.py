@@ -422,27 +422,46 @@ async def test_a_hook_at_work_leaves_the_socket_unread() -> None:
     assert replies == ["250 Kept", *["250 OK"] * sent, "221 Bye", ""]
 
 
-async def test_a_peer_that_does_not_read_is_not_listened_to() -> None:
-    served = 0
+class Talkative(Handler):
+    """Says much, in a moment or at once."""
 
-    class Counts(Handler):
-        async def handle_NOOP(
-            self, server: Server, session: Session, envelope: Envelope, arg: str
-        ) -> str:
-            nonlocal served
-            served += 1
-            return "250 " + "x" * 1000
+    def __init__(self, wait: bool) -> None:
+        self.wait = wait
 
-    async with dialogue(Counts(), timeout=None) as client:
+    async def handle_NOOP(
+        self, server: Server, session: Session, envelope: Envelope, arg: str
+    ) -> str:
+        """Answer at length."""
+        if self.wait:
+            await asyncio.sleep(0)
+        return "250 " + "x" * 1000
+
+
+@pytest.mark.parametrize("wait", [False, True])
+async def test_a_peer_that_does_not_read_is_not_listened_to(wait: bool) -> None:
+    async with dialogue(Talkative(wait), timeout=None) as client:
         transport = client.writer.transport
         assert isinstance(transport, asyncio.Transport)
         transport.pause_reading()
         sent = await client.flood(f"NOOP {'x' * 1000}\r\n")
-        assert served < sent
         transport.resume_reading()
         client.writer.write(b"QUIT\r\n")
         replies = (await client.rest()).split("\r\n")
     assert replies == [*["250 " + "x" * 1000] * sent, "221 Bye", ""]
+
+
+async def test_a_peer_that_does_not_read_is_not_listened_to_for_default_answers_either() -> None:
+    hostname = "x" * 1000
+    service = service_of(SMTP, Sink(), hostname=hostname, timeout=None)
+    async with service, talking(service) as client:
+        transport = client.writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        sent = await client.flood(f"HELO {hostname}\r\n")
+        transport.resume_reading()
+        client.writer.write(b"QUIT\r\n")
+        replies = (await client.rest()).split("\r\n")
+    assert replies == [*[f"250 {hostname}"] * sent, "221 Bye", ""]
 
 
 async def test_a_handler_that_fails_to_say_goodbye(caplog: pytest.LogCaptureFixture) -> None:
