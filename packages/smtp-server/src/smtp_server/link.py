@@ -48,8 +48,8 @@ class Link(asyncio.Protocol):
         """The peer has kept silent for too long."""
 
     @abstractmethod
-    async def _say_goodbye(self) -> None:
-        """Do what is to be done when the connection is gone."""
+    def _leave(self) -> None:
+        """Do what is to be done when the connection is gone and no errand under way."""
 
     # The beginning.
 
@@ -69,6 +69,8 @@ class Link(asyncio.Protocol):
             OSError: It failed, or took too long.
         """
         self._transport = await start_tls(self._loop, self._transport, self, certificates, limit)
+        # What was said of the transport before does not hold for this one.
+        self._reading = self._writing = True
 
     # Errands.
 
@@ -85,7 +87,7 @@ class Link(asyncio.Protocol):
     def _errand_done(self) -> None:
         self._task = None
         if self._lost:
-            self._start(self._say_goodbye())
+            self._leave()
 
     # Octets out, and in.
 
@@ -158,4 +160,4 @@ class Link(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         if self._task is None:
-            self._start(self._say_goodbye())
+            self._leave()

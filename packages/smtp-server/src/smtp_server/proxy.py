@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from smtp_protocol import Connected, ProxyData, ProxyHeaderError, ProxyHeaderReader
 
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 
-async def meet_client(smtp: SMTP, transport: asyncio.Transport, limit: float) -> None:
+async def meet_client(
+    smtp: SMTP, reader: ProxyHeaderProtocol, transport: asyncio.Transport
+) -> None:
     """Let the PROXY header say who the client of ``smtp`` is.
 
     Args:
         smtp: The connection, whose session has the proxy as its peer so far.
-        transport: Its transport.
-        limit: How long the header may take, in seconds.
+        reader: What reads the header.
+        transport: The transport, whose protocol is ``smtp`` again in the end.
 
     Raises:
         ProxyHeaderError: There is none, from a peer that is trusted, that the handler takes.
@@ -32,10 +34,7 @@ async def meet_client(smtp: SMTP, transport: asyncio.Transport, limit: float) ->
     session, hooks = smtp.session, smtp.hooks
     if session.peer not in smtp.setup.proxies:
         raise ProxyHeaderError(f"a PROXY header from {session.peer_host} is not trusted")
-    reader = ProxyHeaderProtocol(asyncio.get_running_loop())
-    reader.connection_made(transport)
-    transport.set_protocol(reader)
-    async with asyncio.timeout(limit):
+    async with asyncio.timeout(smtp.setup.settings.proxy_protocol_timeout):
         header = await reader.header
     transport.set_protocol(smtp)
     session.proxy_data = replace(header, peer=session.peer)
@@ -54,21 +53,22 @@ async def meet_client(smtp: SMTP, transport: asyncio.Transport, limit: float) ->
 
 
 class ProxyHeaderProtocol(asyncio.BufferedProtocol):
-    """The protocol of a connection until its PROXY header is complete.
+    """The protocol of a connection until its PROXY header is complete, and reading is paused.
+
+    Args:
+        transport: The connection, whose protocol this becomes.
+        loop: Its event loop.
 
     Attributes:
         header: The header, or the `ProxyHeaderError` of a connection that does not have one.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self.header: asyncio.Future[ProxyData] = loop.create_future()
         self._reader = ProxyHeaderReader()
         self._buffer = bytearray()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take over a connection."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = transport
+        transport.set_protocol(self)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         """Give room for what surely belongs to the header."""
@@ -85,8 +85,7 @@ class ProxyHeaderProtocol(asyncio.BufferedProtocol):
             self.header.set_exception(error)
             return
         if header is not None:
-            if self._transport is not None:
-                self._transport.pause_reading()
+            self._transport.pause_reading()
             self.header.set_result(header)
 
     def eof_received(self) -> None:

@@ -7,8 +7,9 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterable
+from ssl import SSLContext
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Self, TypedDict, Unpack
 
 from smtp_protocol import AnyHandler
 from smtp_server.limits import Connections
@@ -24,6 +25,11 @@ GRACE = 5.0
 
 # Seconds that hooks have to clean up when they are cancelled after that.
 _CLEANING = 5.0
+
+
+class _TLSOptions(TypedDict, total=False):
+    ssl: SSLContext
+    ssl_handshake_timeout: float
 
 
 class Service:
@@ -46,6 +52,7 @@ class Service:
         self._factory = factory
         self._certificates = Certificates(ssl_context) if ssl_context else None
         self._given = list(sockets)
+        self._tls_behind_proxy = False
         self._binders: list[Callable[[], list[socket.socket]]] = []
         self._connections = Connections()
         self._servers: list[asyncio.Server] = []
@@ -81,16 +88,17 @@ class Service:
             raise RuntimeError("the service is running already")
         loop = asyncio.get_running_loop()
         sockets = list(self._given)
+        options = self._tls_options()
         try:
-            self._note_paths(sockets)
             for bind in self._binders:
                 # In a thread, for a host's name may have to be looked up.
-                sockets += await asyncio.to_thread(bind)
-                self._note_paths(sockets)
+                bound = await asyncio.to_thread(bind)
+                sockets += bound
+                self._note_paths(bound)
             for sock in sockets:
                 unix = sock.family == socket.AF_UNIX
                 listen = loop.create_unix_server if unix else loop.create_server
-                self._servers.append(await listen(self._connect, sock=sock))
+                self._servers.append(await listen(self._connect, sock=sock, **options))
         except BaseException:
             self.stop_listening()
             for sock in sockets:
@@ -100,12 +108,24 @@ class Service:
 
     def _note_paths(self, sockets: list[socket.socket]) -> None:
         names = [sock.getsockname() for sock in sockets]
-        self._unix_paths = [(name, os.stat(name).st_ino) for name in names if type(name) is str]
+        self._unix_paths += [(name, os.stat(name).st_ino) for name in names if type(name) is str]
+
+    def _tls_options(self) -> _TLSOptions:
+        """How asyncio is to do TLS from the beginning: not at all where a PROXY header comes."""
+        settings = self._factory().setup.settings
+        self._tls_behind_proxy = settings.proxy_protocol_timeout is not None
+        if self._certificates is None or self._tls_behind_proxy:
+            return {}
+        return {
+            "ssl": self._certificates.context,
+            "ssl_handshake_timeout": settings.tls_handshake_timeout,
+        }
 
     def _connect(self) -> SMTP:
         smtp = self._factory()
         smtp.connections = self._connections
-        smtp.implicit_tls = self._certificates
+        if self._tls_behind_proxy:
+            smtp.implicit_tls = self._certificates
         return smtp
 
     def reload_tls(self) -> None:

@@ -40,7 +40,7 @@ from smtp_server.dispatch import Question, answer, reply_from, reply_to
 from smtp_server.limits import Budget, Connections
 from smtp_server.link import Link
 from smtp_server.log import log, logger
-from smtp_server.proxy import meet_client
+from smtp_server.proxy import ProxyHeaderProtocol, meet_client
 from smtp_server.settings import SMTPKeywords
 from smtp_server.setup import Setup, prepare
 from smtp_server.tls import Certificates, tls_info
@@ -93,10 +93,12 @@ class SMTP(Link):
         self.trusted = False
         #: The service's count of its sessions, if there is a service.
         self.connections: Connections | None = None
-        #: With it, TLS begins with the connection.
+        #: With it, TLS begins behind the PROXY header.
         self.implicit_tls: Certificates | None = None
         self._connection = ServerConnection(self.setup.config)
         self._body: MemoryBody | StreamedBody | None = None
+        # What came inside TLS before the engine knew of that.
+        self._early: list[bytes] = []
         self._event: Event = Connected()
         # The response to a challenge of AUTH that a hook waits for.
         self._response: asyncio.Future[bytes | None] | None = None
@@ -215,15 +217,22 @@ class SMTP(Link):
         if self.connections is not None:
             self.connections.enter(self)
         settings = self.setup.settings
-        if settings.proxy_protocol_timeout or self.implicit_tls or settings.greeting_delay:
-            self._task = self._loop.create_task(self._prepare())
+        if settings.proxy_protocol_timeout or settings.greeting_delay:
+            # What comes first is not for the engine, and may come before the task is begun.
+            proxied = settings.proxy_protocol_timeout is not None
+            header = ProxyHeaderProtocol(self._transport, self._loop) if proxied else None
+            self._task = self._loop.create_task(self._prepare(header))
         else:
-            self._identify()
+            self._meet()
+            self._note_tls()
             self._begin()
 
     def data_received(self, data: bytes) -> None:
         """Take what the peer sent."""
         self._last_sign = self._loop.time()
+        if self._connection.state is State.TLS:
+            self._early.append(data)
+            return
         self._connection.receive_data(data)
         self._advance()
 
@@ -248,20 +257,21 @@ class SMTP(Link):
 
     # Before the greeting, and TLS.
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, header: ProxyHeaderProtocol | None) -> None:
         """Do what comes before the greeting: PROXY header, TLS handshake, delay."""
         settings = self.setup.settings
         try:
-            if settings.proxy_protocol_timeout:
-                await meet_client(self, self._transport, settings.proxy_protocol_timeout)
+            if header is not None:
+                await meet_client(self, header, self._transport)
+            self._meet()
             if self.implicit_tls is not None:
                 await self._encrypt(self.implicit_tls, settings.tls_handshake_timeout)
-            self._identify()
+            self._note_tls()
             if settings.greeting_delay:
                 await asyncio.sleep(settings.greeting_delay)
         except (OSError, ProxyHeaderError) as error:
             log(logging.INFO, self.session, "No session: %s", error or "time is over")
-            self._transport.abort()
+            self._drop()
             return
         finally:
             self._errand_done()
@@ -269,17 +279,19 @@ class SMTP(Link):
             early = settings.greeting_delay and self._connection.buffered
             self._begin(replies.CLOSING_EARLY if early else None)
 
-    def _identify(self) -> None:
-        """Find out what the connection says of the client, and what the engine has to know."""
-        session = self.session
-        self.trusted = session.peer in self.setup.relays
-        session.ssl = self._transport.get_extra_info("ssl_object")
-        if session.ssl is not None:
-            session.tls = tls_info(session.ssl)
-        if not self._begun and (session.tls or self.trusted):
+    def _meet(self) -> None:
+        """Find out what the engine has to know of the client, before the first octet comes."""
+        tls = self.implicit_tls or self._transport.get_extra_info("ssl_object")
+        self.trusted = self.session.peer in self.setup.relays
+        if tls or self.trusted:
             self._connection = ServerConnection(
-                self.setup.config, tls=session.tls is not None, trusted=self.trusted
+                self.setup.config, tls=tls is not None, trusted=self.trusted
             )
+
+    def _note_tls(self) -> None:
+        self.session.ssl = self._transport.get_extra_info("ssl_object")
+        if self.session.ssl is not None:
+            self.session.tls = tls_info(self.session.ssl)
 
     def _begin(self, refusal: Reply | None = None) -> None:
         """Greet, unless there is a reason not to."""
@@ -301,9 +313,10 @@ class SMTP(Link):
         """Go on inside TLS, after the reply to STARTTLS (RFC 3207 §4)."""
         try:
             await self._encrypt(certificates, self.setup.settings.tls_handshake_timeout)
+            self._transport.pause_reading()
             forget_clear_text(self.session)
             self.envelope = Envelope()
-            self._identify()
+            self._note_tls()
             accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
             good = await accepted if inspect.isawaitable(accepted) else accepted
             self._connection.tls_started()
@@ -311,13 +324,21 @@ class SMTP(Link):
                 self._connection.tls_refused()
         except OSError as error:
             log(logging.INFO, self.session, "The TLS handshake failed: %s", error)
-            self._transport.abort()
+            self._drop()
         except Exception as error:
             self.log_failure(StartTls(), error)
-            self._transport.abort()
+            self._drop()
         finally:
             self._errand_done()
+        if not self._lost:
+            self._go_on_inside_tls()
+
+    def _go_on_inside_tls(self) -> None:
         self._last_sign = self._loop.time()
+        for data in self._early:
+            self._connection.receive_data(data)
+        self._early.clear()
+        self._transport.resume_reading()
         self._stop_if_idle()
         self._advance()
 
@@ -406,25 +427,33 @@ class SMTP(Link):
 
     def _reply(self, event: Event, reply: Reply) -> None:
         """Answer ``event``, and let session and envelope follow what the wire says."""
-        before = self._connection.state
-        self._output.append(self._connection.send(reply))
+        connection = self._connection
+        before = connection.state
+        self._output.append(connection.send(reply))
         if self._verbose:
             log(logging.DEBUG, self.session, "%r: %s", event, reply)
         record(event, reply, self.session, self.envelope)
-        after = self._connection.state
+        after = connection.state
+        if after is not before:
+            self._moved(before, after)
+        elif isinstance(event, Mail):
+            self.envelope = Envelope()  # of a transaction that did not begin
+        if isinstance(event, Refused) or reply is replies.UNKNOWN_COMMAND:
+            self._count_error()
+        if self._stopping:
+            self._stop_if_idle()
+
+    def _moved(self, before: State, after: State) -> None:
+        """Do what goes with the state in which the session is now."""
         if after is State.DATA:
             self._open_body()
-        elif after not in _TRANSACTION and (before in _TRANSACTION or isinstance(event, Mail)):
+        elif before in _TRANSACTION and after not in _TRANSACTION:
             self.envelope = Envelope()
             self._forget_body()
         elif after is State.TLS and self.setup.certificates is not None:
             self._flush()
             self._transport.pause_reading()
             self._start(self._switch_to_tls(self.setup.certificates))
-        if isinstance(event, Refused) or reply is replies.UNKNOWN_COMMAND:
-            self._count_error()
-        if self._stopping:
-            self._stop_if_idle()
 
     def _count_error(self) -> None:
         closing = self.budget.error()
@@ -466,7 +495,7 @@ class SMTP(Link):
         """End the session with 421 as soon as no transaction is going on (RFC 5321 §3.8)."""
         self._stopping = True
         if not self._begun:
-            self._transport.abort()
+            self._drop()
         elif not self._advancing and self._task is None:
             self._stop_if_idle()
             self._advance()
@@ -487,17 +516,30 @@ class SMTP(Link):
     def _finish(self, reply: Reply) -> None:
         """End the session with a 421."""
         if self._connection.state is State.TLS or not self._begun:
-            self._transport.abort()  # in the middle of a handshake there is no way to say it
+            self._drop()  # in the middle of a handshake there is no way to say it
             return
         if self._connection.state is not State.CLOSED:
             self._output.append(self._connection.send(reply))
         self._linger = False
         self._hang_up()
 
+    def _drop(self) -> None:
+        """Close the connection at once, and forget it.
+
+        In the middle of a handshake or a PROXY header asyncio would tell somebody else.
+        """
+        self._transport.abort()
+        self.connection_lost(None)
+
+    def _leave(self) -> None:
+        if self._greeted and "handle_DISCONNECT" in self.hooks.own:
+            self._start(self._say_goodbye())
+        elif self.connections is not None:
+            self.connections.remove(self)
+
     async def _say_goodbye(self) -> None:
         try:
-            if self._greeted:
-                await self.hooks.handle_DISCONNECT(self, self.session)
+            await self.hooks.handle_DISCONNECT(self, self.session)
         except Exception as error:
             log(logging.ERROR, self.session, "handle_DISCONNECT failed", error=error)
         finally:
@@ -521,6 +563,8 @@ class SMTP(Link):
         self._finish(replies.CLOSING_IDLE)
 
     def _regulate_reading(self) -> None:
+        if self._connection.state is State.TLS:
+            return  # the handshake reads
         full = self._body is not None and self._body.full
         self._read(self._connection.buffered <= _MAX_WAITING and not full)
 

@@ -50,7 +50,8 @@ class Certificates:
                 f"not {type(context).__name__}"
             )
         if not isinstance(context.sni_callback, _Noting):
-            context.sni_callback = _Noting(cast("_Callback | None", context.sni_callback))
+            before = cast("_Callback | None", context.sni_callback)
+            context.sni_callback = _Noting(self, before)
         return context
 
 
@@ -73,6 +74,8 @@ async def start_tls(
     Raises:
         OSError: It failed, or took too long.
     """
+    if transport.is_closing():
+        raise ConnectionResetError("the connection was lost before the handshake")
     encrypted = await loop.start_tls(
         transport,
         protocol,
@@ -86,14 +89,17 @@ async def start_tls(
 
 
 class _Noting:
-    """A callback that keeps the server's name, and calls the one that was there before."""
+    """A callback that keeps the server's name, and brings the newest context into use."""
 
-    def __init__(self, before: _Callback | None) -> None:
+    def __init__(self, certificates: Certificates, before: _Callback | None) -> None:
+        self._certificates = certificates
         self._before = before
 
     def __call__(self, tls: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
         if name is not None:
             _asked[tls] = name
+        if self._certificates.context is not context:
+            tls.context = self._certificates.context
         return None if self._before is None else self._before(tls, name, context)
 
 
