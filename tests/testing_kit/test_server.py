@@ -105,6 +105,18 @@ async def test_waiting_in_an_event_loop(smtpd: SMTPServer, client: smtplib.SMTP)
     assert message["Subject"] == "Hello"
 
 
+@pytest.mark.smtp(extensions=["CHUNKING", "BINARYMIME"])
+def test_binary_mail_is_left_as_it_is(smtpd: SMTPServer, client: smtplib.SMTP) -> None:
+    content = b"Content-Type: image/x\r\nContent-Transfer-Encoding: binary\r\n\r\n\r\n\xff\n\r"
+    for line in ("EHLO me", f"MAIL FROM:<{SENDER}> BODY=BINARYMIME", f"RCPT TO:<{RECIPIENT}>"):
+        assert client.docmd(line)[0] == 250
+    client.putcmd(f"BDAT {len(content)} LAST")
+    client.send(content)
+    assert client.getreply()[0] == 250
+    assert smtpd.envelopes[0].content == content
+    assert smtpd.messages[0].get_content() == b"\r\n\xff\n\r"
+
+
 def test_clear_makes_it_as_new(smtpd: SMTPServer, client: smtplib.SMTP) -> None:
     send(client)
     smtpd.fail_next("MAIL", "450 Try later")
