@@ -6,11 +6,13 @@ import re
 import shutil
 import signal
 import smtplib
+import socket
 import ssl
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Timer
 
@@ -18,7 +20,7 @@ import pytest
 from tests.handlers.upstreams import make_certificate
 
 from smtp_handlers import Mailbox
-from smtp_server import Controller
+from smtp_server import Controller, testing
 
 EXAMPLES = Path(__file__).parent / "examples"
 MAIL = "Subject: Hello\r\n\r\nHi Bart!\r\n..two dots\r\n"
@@ -204,3 +206,58 @@ def test_inbound_hook() -> None:
             line = "failed: RuntimeError('the database is away')"
             assert lines_until(process, line) == [line]
         press_ctrl_c(process)
+
+
+@pytest.mark.parametrize("name", ["trio_server.py", "threaded_server.py"])
+def test_several_clients_at_once(name: str) -> None:
+    with running(name) as (process, port), ExitStack() as stack:
+        clients = [stack.enter_context(client(port)) for _ in range(3)]
+        for smtp in clients:
+            smtp.ehlo_or_helo_if_needed()
+            assert smtp.mail("anne@example.com")[0] == 250
+        for smtp in reversed(clients):
+            assert smtp.rcpt("bart@example.com")[0] == 250
+        for number, smtp in enumerate(clients):
+            assert smtp.data(f"Subject: {number}\r\n\r\nHi\r\n")[0] == 250
+            assert f"Subject: {number}" in lines_until(process, "Hi")
+            assert smtp.docmd("DATA")[0] == 503
+            assert smtp.docmd("VRFY bart")[0] == 252
+            assert smtp.docmd("NONSENSE")[0] == 502
+            assert smtp.rset()[0] == smtp.noop()[0] == 250
+
+
+@pytest.mark.parametrize("name", ["trio_server.py", "threaded_server.py"])
+def test_a_client_that_is_gone_is_none_of_the_others_business(name: str) -> None:
+    with running(name) as (_, port), client(port) as other:
+        for text in (b"EHLO c\r\nMAIL FROM:<a@b>\r\n", b"\x16\x03\x01"):
+            with socket.create_connection(("localhost", port), timeout=10) as broken:
+                broken.sendall(text)
+                linger = struct.pack("ii", 1, 0)  # a reset, not an orderly end
+                broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        assert other.noop()[0] == 250
+
+
+def test_trio_server_takes_chunks_and_its_own_mail_alone() -> None:
+    with running("trio_server.py") as (process, port), client(port) as smtp:
+        smtp.ehlo("c")
+        assert smtp.has_extn("chunking")
+        assert smtp.esmtp_features["limits"] == "RCPTMAX=100"
+        smtp.mail("anne@example.com")
+        assert smtp.rcpt("c@example.net") == (550, b"5.7.1 No relaying")
+        assert smtp.rcpt("bart@example.com")[0] == 250
+        smtp.send(b"BDAT 4\r\nabcdBDAT 6 LAST\r\nef\r\n.\n")
+        assert [smtp.getreply()[0] for _ in range(2)] == [250, 250]
+        expected = ["From anne@example.com to bart@example.com", "abcdef", "."]
+        assert lines_until(process, ".") == expected
+
+
+def test_threaded_server_with_tls() -> None:
+    kit = Path(testing.__file__).parent
+    certificate, key = str(kit / "localhost.pem"), str(kit / "localhost-key.pem")
+    with running("threaded_server.py", certificate, key) as (process, port), client(port) as smtp:
+        smtp.ehlo("c")
+        assert smtp.starttls(context=ssl.create_default_context(cafile=certificate))[0] == 220
+        assert smtp.docmd("MAIL FROM:<a@b>")[0] == 503
+        smtp.sendmail("anne@example.com", ["bart@example.com"], MAIL)
+        assert not smtp.has_extn("starttls")
+        assert lines_until(process, "Hi Bart!") == ["Subject: Hello", "", "Hi Bart!"]

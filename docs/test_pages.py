@@ -13,8 +13,10 @@ import sys
 from dataclasses import fields
 from importlib.metadata import entry_points
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from docs import state_diagram
 from mypy import api as mypy
 
 from smtp_protocol import State
@@ -116,6 +118,17 @@ def transitions() -> list[str]:
 def test_table_of_states() -> None:
     table = "\n".join(f"    {line}" for line in transitions())
     assert f"\n{table}\n\n" in ARCHITECTURE, f"the table is\n{table}"
+
+
+def test_diagram_of_states() -> None:
+    assert state_diagram.FILE.read_text("utf-8") == state_diagram.draw(), (
+        "python docs/state_diagram.py draws it anew"
+    )
+    root = ElementTree.fromstring(state_diagram.draw())
+    texts = " ".join(root.itertext())
+    requests = {kind.__name__ for row in TRANSITIONS.values() for kind in row}
+    names = {*requests, *(state.name for state in State)}
+    assert {name for name in names if name not in texts} == set()
 
 
 @pytest.mark.parametrize("package", ["smtp_protocol", "smtp_server", "smtp_handlers"])
