@@ -1,0 +1,164 @@
+"""What the tests of TLS share: certificates of an authority of their own, and ways to a server."""
+
+import asyncio
+import contextlib
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, Unpack
+
+import trustme
+from tests.server.support import DEADLINE, HOSTNAME, Dialogue, tcp_address
+
+from smtp_protocol import AnyHandler
+from smtp_server import SMTP, Service, serve
+from smtp_server.settings import SharedKeywords
+
+#: What the certificates are made for.
+NAME = "localhost"
+
+
+@cache
+def authority() -> trustme.CA:
+    """The authority that clients and servers of the tests trust."""
+    return trustme.CA()
+
+
+def server_context(name: str = NAME, *, ask: bool = False) -> ssl.SSLContext:
+    """A context for a server with a new certificate; it may ask clients for theirs."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority().issue_cert(name).configure_cert(context)
+    if ask:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        authority().configure_trust(context)
+    return context
+
+
+@cache
+def shared_server_context() -> ssl.SSLContext:
+    """A context for servers that are all the same."""
+    return server_context()
+
+
+def client_context(identity: str | None = None) -> ssl.SSLContext:
+    """A context for a client, which may have a certificate of its own."""
+    context = ssl.create_default_context()
+    authority().configure_trust(context)
+    if identity is not None:
+        authority().issue_cert(identity).configure_cert(context)
+    return context
+
+
+@cache
+def shared_client_context() -> ssl.SSLContext:
+    """A context for clients that are all the same."""
+    return client_context()
+
+
+async def connect_tls(
+    address: tuple[str, int], context: ssl.SSLContext | None = None, name: str = NAME
+) -> Dialogue:
+    """Connect to a server that speaks TLS from the beginning."""
+    async with asyncio.timeout(DEADLINE):
+        reader, writer = await asyncio.open_connection(
+            *address,
+            ssl=context or shared_client_context(),
+            server_hostname=name,
+            limit=2**20,
+        )
+    return Dialogue(reader, writer)
+
+
+async def upgrade(
+    client: Dialogue, context: ssl.SSLContext | None = None, name: str = NAME
+) -> None:
+    """Do the handshake after the reply to STARTTLS."""
+    async with asyncio.timeout(DEADLINE):
+        await client.writer.start_tls(context or shared_client_context(), server_hostname=name)
+
+
+async def start_tls(
+    client: Dialogue, context: ssl.SSLContext | None = None, name: str = NAME
+) -> None:
+    """Go from the greeting into TLS."""
+    assert (await client.ask("EHLO client.test")).startswith("250")
+    assert (await client.ask("STARTTLS")).startswith("220")
+    await upgrade(client, context, name)
+
+
+WireName = Literal["tcp", "unix", "starttls", "implicit"]
+WIRES: tuple[WireName, ...] = ("tcp", "unix", "starttls", "implicit")
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A way on which a client reaches the server."""
+
+    name: WireName
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether there is TLS on it."""
+        return self.name in ("starttls", "implicit")
+
+    @contextlib.asynccontextmanager
+    async def serve(
+        self,
+        handler: AnyHandler,
+        smtp_class: type[SMTP] = SMTP,
+        **keywords: Unpack[SharedKeywords],
+    ) -> AsyncIterator[Service]:
+        """A running server."""
+        if self.name == "starttls":
+            keywords = {"tls_context": shared_server_context(), **keywords}
+        with tempfile.TemporaryDirectory() as folder:
+            service = serve(
+                handler,
+                "127.0.0.1",
+                0,
+                unix_socket=Path(folder) / "s" if self.name == "unix" else None,
+                ssl_context=shared_server_context() if self.name == "implicit" else None,
+                server_hostname=HOSTNAME,
+                smtp_class=smtp_class,
+                **keywords,
+            )
+            async with service:
+                yield service
+
+    async def connect(self, service: Service) -> Dialogue:
+        """A connection, greeted, and inside TLS where that is what the wire has."""
+        if self.name == "implicit":
+            client = await connect_tls(tcp_address(service))
+        else:
+            client = await Dialogue.connect(service.addresses[0])
+        assert (await client.reply()).startswith("220 ")
+        if self.name == "starttls":
+            await start_tls(client)
+        return client
+
+    @contextlib.asynccontextmanager
+    async def talking(
+        self,
+        handler: AnyHandler,
+        smtp_class: type[SMTP] = SMTP,
+        **keywords: Unpack[SharedKeywords],
+    ) -> AsyncIterator[Dialogue]:
+        """A running server and one connection to it."""
+        async with (
+            self.serve(handler, smtp_class, **keywords) as service,
+            await self.connect(service) as client,
+        ):
+            yield client
+
+
+def counting(contexts: list[ssl.SSLContext]) -> Callable[[], ssl.SSLContext]:
+    """A function that makes another context each time it is asked, and notes it down."""
+
+    def make() -> ssl.SSLContext:
+        contexts.append(server_context())
+        return contexts[-1]
+
+    return make
