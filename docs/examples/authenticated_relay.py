@@ -14,7 +14,7 @@ import sys
 from argparse import ArgumentParser
 
 from smtp_handlers import Proxy, RateLimit, RequireAuth
-from smtp_protocol import Session
+from smtp_protocol import LoginPassword, Session
 from smtp_server import serve
 
 PASSWORDS = {b"anne": os.environ.get("RELAY_PASSWORD", "").encode()}
@@ -28,7 +28,8 @@ def is_right(mechanism: str, login: bytes, password: bytes) -> bool:
 
 def who(session: Session) -> object:
     """Make a user's limit the same wherever they come from."""
-    return session.auth_data if session.authenticated else session.peer_host
+    known = session.auth_data
+    return known.login if isinstance(known, LoginPassword) else session.peer_host
 
 
 async def main(certificate: str, url: str, port: int = 0) -> None:

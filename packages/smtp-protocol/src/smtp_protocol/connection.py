@@ -126,6 +126,11 @@ class ServerConnection:
         return self._session.extended
 
     @property
+    def reading_body(self) -> bool:
+        """Whether the octets that come next are the message's."""
+        return self._read in (ServerConnection._read_body, ServerConnection._read_chunk)
+
+    @property
     def authenticated(self) -> bool:
         """Whether AUTH succeeded."""
         return self._session.authenticated

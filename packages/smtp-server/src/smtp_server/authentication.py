@@ -38,22 +38,34 @@ Authenticator = Callable[
     [Server, Session, Envelope, str, object], AuthResult | Awaitable[AuthResult]
 ]
 #: The simple form: mechanism, login, password.
-AuthCallback = Callable[[str, bytes, bytes], bool]
+AuthCallback = Callable[[str, bytes, bytes], bool | Awaitable[bool]]
 #: A mechanism that somebody wrote as a method.
 AuthMethod = Callable[[Server, list[str]], Awaitable[AuthResult]]
 
 _PREFIX = "auth_"
 
 
-def own_mechanisms(handler: object) -> Mapping[str, AuthMethod]:
-    """The mechanisms that a handler has as methods, by name: ``auth_X__NAME`` is X-NAME."""
+def own_mechanisms(handler: object) -> Mapping[str, str]:
+    """The methods of a handler that are mechanisms, by theirs: ``auth_X__NAME`` is X-NAME."""
     found = {}
     for name in dir(handler):
         method = getattr(handler, name, None) if name.startswith(_PREFIX) else None
         mechanism = getattr(method, "auth_mechanism", name[len(_PREFIX) :].replace("__", "-"))
         if callable(method) and MECHANISM_NAME.fullmatch(mechanism):
-            found[mechanism] = method
+            found[mechanism] = name
     return found
+
+
+def _own_method(name: str, smtp: SMTP) -> AuthMethod | None:
+    setup = smtp.setup
+    for owner, methods in (
+        (setup.handler, setup.handler_mechanisms),
+        (smtp, setup.smtp_mechanisms),
+    ):
+        if name in methods:
+            method: AuthMethod = getattr(owner, methods[name])
+            return method
+    return None
 
 
 async def authenticate(event: Auth, smtp: SMTP) -> Reply:
@@ -66,20 +78,22 @@ async def authenticate(event: Auth, smtp: SMTP) -> Reply:
     if name not in smtp.setup.mechanisms:
         return replies.UNKNOWN_MECHANISM
     try:
-        method = smtp.setup.own_mechanisms.get(name)
+        method = _own_method(name, smtp)
         if method is not None:
-            result: AuthResult | None = await method(smtp, list(event.args))
+            result: object = await method(smtp, list(event.args))
         else:
             result = await _run(name, MECHANISMS[name](), event.initial_response, smtp)
+        if smtp.replies_owed and not isinstance(result, AuthResult):
+            kind = type(result).__name__
+            raise TypeError(f"who decides on AUTH answers with an AuthResult, not with {kind}")
     except ProtocolError as error:
         return error.reply
     except Exception as error:
         smtp.log_failure(event, error)
         return replies.TEMPORARY_AUTH_FAILURE
-    if result is None or not smtp.replies_owed:
-        # The client gave up, which is answered already, or the method answered for itself.
-        return replies.AUTH_CANCELLED
-    return await _conclude(name, result, smtp)
+    if isinstance(result, AuthResult):
+        return await _conclude(name, result, smtp)
+    return replies.AUTH_CANCELLED  # the client gave up, and has had its answer
 
 
 async def _run(
@@ -116,14 +130,15 @@ async def _ask(name: str, auth_data: object, smtp: SMTP) -> AuthResult:
     if callback is not None and isinstance(auth_data, LoginPassword):
         values = (name, auth_data.login, auth_data.password)
         if settings.auth_in_thread:
-            return AuthResult(success=await asyncio.to_thread(callback, *values))
-        return AuthResult(success=bool(callback(*values)))
+            verdict = await asyncio.to_thread(callback, *values)
+        else:
+            verdict = callback(*values)
+        # A coroutine is true, whatever it would come to.
+        return AuthResult(success=bool(await verdict if inspect.isawaitable(verdict) else verdict))
     return AuthResult(success=False)
 
 
 async def _conclude(name: str, result: AuthResult, smtp: SMTP) -> Reply:
-    if not isinstance(result, AuthResult):
-        raise TypeError(f"an authenticator answers with an AuthResult, not {type(result).__name__}")
     message = None if result.message is None else Reply.parse(result.message)
     if result.success:
         reply = message or replies.AUTH_OK

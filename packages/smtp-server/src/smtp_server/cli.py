@@ -285,6 +285,10 @@ async def _run(service: Service) -> None:
     await asyncio.wait({closing, second}, return_when=asyncio.FIRST_COMPLETED)
     if second.done():
         await service.close(grace=0)
+        # A hook that blocks a thread would keep the interpreter from ending.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
     await closing
     second.cancel()
 

@@ -71,13 +71,14 @@ class _Base:
     def _make_service(self) -> Service:
         # Whatever is wrong with the factory shows now, and not with the first client.
         self.factory()
-        service = Service(self._new_connection, ssl_context=self.ssl_context)
+        service = Service(
+            self.factory, ssl_context=self.ssl_context, connected=self._note_connection
+        )
         self._listen(service)
         return service
 
-    def _new_connection(self) -> SMTP:
-        self.smtpd = self.factory()
-        return self.smtpd
+    def _note_connection(self, smtp: SMTP) -> None:
+        self.smtpd = smtp
 
     def _listen(self, service: Service) -> None:
         raise NotImplementedError

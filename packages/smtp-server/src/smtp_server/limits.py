@@ -58,6 +58,8 @@ class Connections:
     def __init__(self) -> None:
         self._sessions: dict[SMTP, str | None] = {}
         self._hosts: Counter[str] = Counter()
+        #: Whether no more sessions are taken.
+        self.closed = False
         self._waiting: list[asyncio.Future[None]] = []
 
     def __len__(self) -> int:
@@ -66,17 +68,25 @@ class Connections:
     def __iter__(self) -> Iterator[SMTP]:
         return iter(tuple(self._sessions))
 
-    def enter(self, smtp: SMTP) -> None:
-        """Know of a connection, whose client may still have to be found out."""
+    def enter(self, smtp: SMTP, settings: Settings) -> bool:
+        """Know of a connection, whose client may still have to be found out.
+
+        Returns:
+            Whether there is room for it.
+        """
         self._sessions[smtp] = None
+        return settings.max_connections is None or len(self._sessions) <= settings.max_connections
 
     def admit(self, smtp: SMTP, settings: Settings) -> Reply | None:
         """Count a session in; the reply is for one that is too many."""
         host = smtp.session.peer_host
         self._sessions[smtp] = host
         self._hosts[host] += 1
+        if self.closed:
+            # Accepted in the very turn of the loop in which the service was closed.
+            return replies.CLOSING_SHUTDOWN
         total, per_host = settings.max_connections, settings.max_connections_per_host
-        if (total is not None and self._hosts.total() > total) or (
+        if (total is not None and len(self._sessions) > total) or (
             per_host is not None and self._hosts[host] > per_host
         ):
             return replies.CLOSING_BUSY

@@ -40,6 +40,7 @@ class Service:
         sockets: Bound sockets to listen on. They are closed with the service.
         ssl_context: With one, TLS begins with the connection (RFC 8314 §3). A function that makes
             one is asked again by `reload_tls`.
+        connected: Called with the protocol of each new connection.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Service:
         sockets: Iterable[socket.socket] = (),
         *,
         ssl_context: TLSSource | None = None,
+        connected: Callable[[SMTP], None] | None = None,
     ) -> None:
         self._factory = factory
         self._certificates = Certificates(ssl_context) if ssl_context else None
         self._given = list(sockets)
+        self._connected = connected
         self._tls_behind_proxy = False
         self._binders: list[Callable[[], list[socket.socket]]] = []
         self._connections = Connections()
@@ -88,6 +91,7 @@ class Service:
             raise RuntimeError("the service is running already")
         loop = asyncio.get_running_loop()
         sockets = list(self._given)
+        self._connections.closed = False
         options = self._tls_options()
         try:
             for bind in self._binders:
@@ -126,6 +130,8 @@ class Service:
         smtp.connections = self._connections
         if self._tls_behind_proxy:
             smtp.implicit_tls = self._certificates
+        if self._connected is not None:
+            self._connected(smtp)
         return smtp
 
     def reload_tls(self) -> None:
@@ -157,6 +163,7 @@ class Service:
             grace: Seconds.
         """
         self.stop_listening()
+        self._connections.closed = True
         for smtp in self._connections:
             smtp.shut_down()
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ from smtp_protocol import (
     Xclient,
     Xforward,
 )
-from smtp_server.authentication import AuthMethod, own_mechanisms
+from smtp_server.authentication import own_mechanisms
 from smtp_server.networks import Networks
 from smtp_server.settings import Settings, SMTPKeywords
 from smtp_server.tls import Certificates
@@ -60,7 +60,8 @@ class Setup:
         ident: What follows it in the greeting.
         quick: The events whose hook is the default: it answers at once.
         mechanisms: What AUTH offers.
-        own_mechanisms: Those of them that are methods of the handler or the server.
+        handler_mechanisms: Those of them that are methods of the handler, and their names.
+        smtp_mechanisms: The same for the methods of the server.
         certificates: The TLS context for STARTTLS.
         proxies: The peers whose PROXY header is taken.
         relays: The peers whose XCLIENT and XFORWARD are taken.
@@ -75,7 +76,8 @@ class Setup:
     ident: str
     quick: frozenset[type[Event]]
     mechanisms: tuple[str, ...]
-    own_mechanisms: Mapping[str, AuthMethod]
+    handler_mechanisms: Mapping[str, str]
+    smtp_mechanisms: Mapping[str, str]
     certificates: Certificates | None
     proxies: Networks
     relays: Networks
@@ -124,7 +126,8 @@ def prepare(smtp: SMTP, handler: AnyHandler, keywords: SMTPKeywords) -> Setup:
     settings = _settings(keywords)
     verbs = own_verbs(kind)
     hooks = Hooks(handler, verbs)
-    own = {**own_mechanisms(smtp), **own_mechanisms(handler)}
+    methods, smtp_methods = own_mechanisms(handler), own_mechanisms(smtp)
+    own = {*methods, *smtp_methods}
     mechanisms = _offered(settings, hooks, own)
     if settings.auth_required and not mechanisms:
         raise ValueError("auth_required needs an authenticator, an auth_callback or a mechanism")
@@ -138,7 +141,8 @@ def prepare(smtp: SMTP, handler: AnyHandler, keywords: SMTPKeywords) -> Setup:
         ident=settings.ident or f"Python {'LMTP' if smtp.lmtp else 'SMTP'} {__version__}",
         quick=_quick(settings, hooks),
         mechanisms=mechanisms,
-        own_mechanisms=own,
+        handler_mechanisms=methods,
+        smtp_mechanisms=smtp_methods,
         certificates=Certificates(settings.tls_context) if settings.tls_context else None,
         proxies=Networks(settings.proxy_trusted),
         relays=Networks(settings.xclient_trusted),
@@ -162,7 +166,7 @@ def _quick(settings: Settings, hooks: Hooks) -> frozenset[type[Event]]:
     return _NO_HOOK.union(event for event, name in HOOKS.items() if name not in hooks.own)
 
 
-def _offered(settings: Settings, hooks: Hooks, own: Mapping[str, AuthMethod]) -> tuple[str, ...]:
+def _offered(settings: Settings, hooks: Hooks, own: Collection[str]) -> tuple[str, ...]:
     decided = settings.authenticator or settings.auth_callback or "handle_AUTH" in hooks.own
     built_in = set(settings.auth_mechanisms) if decided else set()
     excluded = {name.upper() for name in settings.auth_exclude_mechanism or ()}

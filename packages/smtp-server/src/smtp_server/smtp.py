@@ -214,10 +214,11 @@ class SMTP(Link):
         self.session.loop = self._loop
         self._verbose = logger.isEnabledFor(logging.DEBUG)
         log(logging.DEBUG, self.session, "Connection from %r", self.session.peer)
-        if self.connections is not None:
-            self.connections.enter(self)
         settings = self.setup.settings
-        if settings.proxy_protocol_timeout or settings.greeting_delay:
+        room = self.connections is None or self.connections.enter(self, settings)
+        if not room and settings.proxy_protocol_timeout:
+            self._drop()  # it cannot be told before the header, and that can take its time
+        elif settings.proxy_protocol_timeout or settings.greeting_delay:
             # What comes first is not for the engine, and may come before the task is begun.
             proxied = settings.proxy_protocol_timeout is not None
             header = ProxyHeaderProtocol(self._transport, self._loop) if proxied else None
@@ -553,8 +554,10 @@ class SMTP(Link):
         settings = self.setup.settings
         at_work = self._task is not None and self._response is None
         if at_work or (self._writing and not self._reading):
-            return None  # it is the client that waits
-        if self._connection.state is State.DATA and settings.data_timeout is not None:
+            # It is the client that waits: for a hook, whose time is limited elsewhere, or for a
+            # handle_STREAM that does not read on.
+            return None if at_work else settings.handler_timeout
+        if self._connection.reading_body and settings.data_timeout is not None:
             return settings.data_timeout
         return settings.timeout
 
