@@ -1,6 +1,7 @@
 """Addresses: which paths are taken, in which of the two syntaxes, and what is left of them."""
 
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -269,6 +270,40 @@ def test_any_text_is_a_path_or_a_value_error(text: str) -> None:
             assert mailbox in text
         if "strict" in outcomes:
             assert outcomes["lenient"] == outcomes["strict"]
+
+
+# Mailboxes as RFC 5321 §4.1.2 makes them.
+ATOMS = st.text("abcXYZ019!#$%&'*+/=?^_`{|}~-üж孫", min_size=1, max_size=6)
+QUOTED = st.lists(
+    st.text("ab <>@,:;()[]ü", max_size=4) | st.sampled_from(['\\"', "\\\\", "\\ "]), max_size=4
+).map(lambda parts: f'"{"".join(parts)}"')
+LOCALS = st.lists(ATOMS, min_size=1, max_size=4).map(".".join) | QUOTED
+LABELS = st.from_regex(r"[a-z0-9ü](-{0,2}[a-zA-Z0-9é]){0,4}", fullmatch=True)
+DOMAINS = st.one_of(
+    st.lists(LABELS, min_size=1, max_size=4).map(".".join),
+    st.ip_addresses(v=4).map(lambda address: f"[{address}]"),
+    st.ip_addresses(v=6).map(lambda address: f"[IPv6:{address}]"),
+)
+MAILBOXES = st.builds("{}@{}".format, LOCALS, DOMAINS)
+RESTS = st.sampled_from(["", " ", " SIZE=1", "  X Y=Z"])
+
+
+@given(MAILBOXES, RESTS, st.lists(LABELS, max_size=3), st.sampled_from(EITHER))
+def test_reads_what_was_written(
+    mailbox: str, rest: str, route: list[str], syntax: AddressSyntax
+) -> None:
+    hops = ",".join(f"@{domain}" for domain in route)
+    text = f"<{hops + ':' if hops else ''}{mailbox}>{rest}"
+    for parse in (parse_reverse_path, parse_forward_path):
+        assert parse(text, syntax) == (mailbox, rest)
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join), st.sampled_from(EITHER))
+def test_what_was_read_is_read_again(text: str, syntax: AddressSyntax) -> None:
+    for parse in (parse_reverse_path, parse_forward_path):
+        with suppress(ValueError):
+            mailbox, rest = parse(text, syntax)
+            assert parse(f"<{mailbox}>{rest}", syntax) == (mailbox, rest)
 
 
 @pytest.mark.parametrize(
