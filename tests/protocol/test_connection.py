@@ -348,3 +348,16 @@ def test_memory_stays_bounded() -> None:
             passed += len(event.data)
         assert connection.buffered == 0
     assert passed <= 1000
+
+
+def test_it_tells_whether_the_message_comes_next() -> None:
+    connection = in_transaction(ProtocolConfig(extensions=frozenset({"CHUNKING"})))
+    assert not connection.reading_body
+    connection.receive_data(b"BDAT 3\r\nab")
+    assert connection.next_event() == BodyChunk(b"ab")
+    assert connection.reading_body
+    connection.receive_data(b"c")
+    assert connection.next_event() == BodyChunk(b"c")
+    connection.next_event()
+    assert not connection.reading_body
+    assert in_data().reading_body
