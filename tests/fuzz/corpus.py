@@ -15,7 +15,7 @@ TRANSCRIPTS = Path(__file__).parents[1] / "conformance" / "transcripts"
 
 #: How many octets of an input are not text: kind, settings, seed, flags.
 PREFIX = 6
-_LONGEST = 4096
+_LONGEST = 6000  # longer than a command line may be
 
 # Inputs of the other kinds.
 _HEADERS = [

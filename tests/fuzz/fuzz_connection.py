@@ -22,7 +22,7 @@ def main() -> None:
     """Fuzz until somebody stops it, or a limit among the arguments does."""
     write(_WORK / "seeds")
     (_WORK / "corpus").mkdir(exist_ok=True)
-    options = [f"-artifact_prefix={_WORK}/", "-max_len=4200", "-timeout=10", *sys.argv[1:]]
+    options = [f"-artifact_prefix={_WORK}/", "-max_len=6200", "-timeout=10", *sys.argv[1:]]
     atheris.Setup([sys.argv[0], *options, str(_WORK / "corpus"), str(_WORK / "seeds")], one_input)
     atheris.Fuzz()
 
