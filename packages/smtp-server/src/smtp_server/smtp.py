@@ -171,10 +171,11 @@ class SMTP(Link):
         if not isinstance(self._event, Auth | AuthResponse):
             raise RuntimeError("a challenge is a part of AUTH")
         self._reply(self._event, Reply(334, (text,)))
-        self._response = self._loop.create_future()
+        # It may have come already, and is then taken at once.
+        self._response = waiting = self._loop.create_future()
         self._last_sign = self._loop.time()
         self._advance()
-        response = await self._response
+        response = await waiting
         return MISSING if response is None else response
 
     # What the dispatcher sees.
