@@ -114,7 +114,7 @@ def test_a_size_that_is_none_ends_the_session(line: bytes, extensions: frozenset
         ([b"EHLO c\r\n", b"MAIL FROM:<a@b>\r\n"], {}, replies.BAD_SEQUENCE),
         ([TRANSACTION], {"extensions": frozenset()}, replies.NOT_IMPLEMENTED),
         ([b"EHLO c\r\n"], {"starttls": True, "require_starttls": True}, replies.NEEDS_STARTTLS),
-        ([b"EHLO c\r\n"], {"auth": True, "auth_required": True}, replies.BAD_SEQUENCE),
+        ([b"EHLO c\r\n"], {"auth": True, "auth_required": True}, replies.NEEDS_AUTH),
     ],
 )
 @pytest.mark.parametrize("last", [b"", b" LAST"])

@@ -383,8 +383,9 @@ def test_a_wrong_password() -> None:
 def test_auth_required() -> None:
     connection = greeted(auth_required=True, extensions=frozenset({"CHUNKING"}), **AUTH)
     refused = ["MAIL FROM:<a@b>", "VRFY a", "EXPN a", "HELP"]
+    assert refusals(connection, *refused) == ["503", "530", "530", "530"]
     assert refusals(connection, "EHLO c", *refused) == ["", *["530"] * len(refused)]
-    assert refusals(connection, "RCPT TO:<a@b>", "DATA", "BDAT 0") == ["503"] * 3
+    assert refusals(connection, "RCPT TO:<a@b>", "DATA", "BDAT 0") == ["530"] * 3
     assert refusals(connection, "NOOP", "RSET", "EHLO c", "AUTH PLAIN") == [""] * 4
     assert refusals(connection, *refused) == [""] * len(refused)
 

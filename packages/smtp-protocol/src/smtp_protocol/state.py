@@ -223,12 +223,15 @@ class SessionState:
             raise ProtocolError(replies.TLS_NOT_ACCEPTED)
         if config.require_starttls and not self.tls and request not in _BEFORE_TLS:
             raise ProtocolError(replies.NEEDS_STARTTLS)
-        if request not in TRANSITIONS[self.current] and request not in (
-            INTERMEDIATE_TRANSITIONS.get(self.current, ())
-        ):
-            raise ProtocolError(replies.BAD_SEQUENCE)
+        known = request in TRANSITIONS[self.current] or request in INTERMEDIATE_TRANSITIONS.get(
+            self.current, ()
+        )
         if config.auth_required and not self.authenticated and request in _AFTER_AUTH:
-            raise ProtocolError(replies.NEEDS_AUTH)
+            # Before EHLO, without which there is no AUTH, it may be the order that is wrong.
+            wrong_order = self.current is State.GREETED and not known
+            raise ProtocolError(replies.BAD_SEQUENCE if wrong_order else replies.NEEDS_AUTH)
+        if not known:
+            raise ProtocolError(replies.BAD_SEQUENCE)
         check = _CHECKS.get(type(event))
         if check is not None:
             check(self, event)

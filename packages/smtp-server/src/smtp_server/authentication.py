@@ -92,7 +92,7 @@ async def authenticate(event: Auth, smtp: SMTP) -> Reply:
         smtp.log_failure(event, error)
         return replies.TEMPORARY_AUTH_FAILURE
     if isinstance(result, AuthResult):
-        return await _conclude(name, result, smtp)
+        return await _judge(name, result, smtp)
     return replies.AUTH_CANCELLED  # the client gave up, and has had its answer
 
 
@@ -138,17 +138,33 @@ async def _ask(name: str, auth_data: object, smtp: SMTP) -> AuthResult:
     return AuthResult(success=False)
 
 
-async def _conclude(name: str, result: AuthResult, smtp: SMTP) -> Reply:
-    message = None if result.message is None else Reply.parse(result.message)
-    if result.success:
-        reply = message or replies.AUTH_OK
-        if reply.code == 235:
-            smtp.session.authenticated = True
-            smtp.session.auth_data = result.auth_data
-        return reply
-    log(logging.WARNING, smtp.session, "Authentication by %s failed", name)
-    closing = smtp.budget.auth_failure()
-    await asyncio.sleep(smtp.setup.settings.auth_failure_delay)
-    if closing is not None:
-        return closing
-    return message if message is not None and not message.positive else replies.AUTH_FAILED
+async def _judge(name: str, result: AuthResult, smtp: SMTP) -> Reply:
+    reply = replies.AUTH_OK if result.success else replies.AUTH_FAILED
+    if result.message is not None:
+        message = Reply.parse(result.message)
+        if message.positive is result.success:
+            reply = message
+    if result.success and (smtp.replies_owed or smtp.session.authenticated):
+        smtp.session.auth_data = result.auth_data
+    return await conclude(name, reply, smtp)
+
+
+async def conclude(name: str, reply: Reply, smtp: SMTP) -> Reply:
+    """End an exchange with ``reply``; or with another, after too many failures.
+
+    Args:
+        name: The mechanism.
+        reply: The verdict.
+        smtp: The connection.
+
+    Raises:
+        ValueError: The verdict is none.
+    """
+    if reply.code // 100 == 3:
+        raise ValueError(f"{reply} is no verdict; `challenge_auth` sends a challenge")
+    if smtp.replies_owed and reply.code // 100 == 5:
+        log(logging.WARNING, smtp.session, "Authentication by %s failed", name)
+        closing = smtp.budget.auth_failure()
+        await asyncio.sleep(smtp.setup.settings.auth_failure_delay)
+        return closing or reply
+    return reply

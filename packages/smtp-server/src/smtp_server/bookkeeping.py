@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from smtp_protocol import (
+    Auth,
+    AuthResponse,
     Ehlo,
     Envelope,
     Event,
@@ -65,6 +67,10 @@ def _xclient(event: Xclient, reply: Reply, session: Session, envelope: Envelope)
     session.xclient = client
 
 
+def _auth(event: Auth | AuthResponse, reply: Reply, session: Session, envelope: Envelope) -> None:
+    session.authenticated = reply.code // 100 == 2
+
+
 # The events whose answer changes something.
 _NOTES: Mapping[type[Event], Callable[..., None]] = {
     Mail: _mail,
@@ -72,6 +78,8 @@ _NOTES: Mapping[type[Event], Callable[..., None]] = {
     Ehlo: _ehlo,
     Lhlo: _ehlo,
     Helo: _helo,
+    Auth: _auth,
+    AuthResponse: _auth,
     Xclient: _xclient,
     Xforward: _xforward,
 }

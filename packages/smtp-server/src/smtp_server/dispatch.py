@@ -34,7 +34,7 @@ from smtp_protocol import (
     ehlo_keywords,
     replies,
 )
-from smtp_server.authentication import authenticate
+from smtp_server.authentication import authenticate, conclude
 
 if TYPE_CHECKING:
     from smtp_server.smtp import SMTP
@@ -125,7 +125,9 @@ async def reply_to(event: Question, smtp: SMTP) -> Reply:
             return replies.READY_FOR_TLS
         case Auth():
             verdict = await hooks.handle_AUTH(smtp, session, envelope, list(event.args))
-            return await authenticate(event, smtp) if verdict is MISSING else reply_from(verdict)
+            if verdict is MISSING:
+                return await authenticate(event, smtp)
+            return await conclude(event.mechanism, reply_from(verdict), smtp)
         case Xclient():
             return Reply(220, (f"{smtp.hostname} {smtp.ident}",))
         case Xforward():

@@ -433,7 +433,9 @@ class SMTP(Link):
         before = connection.state
         self._output.append(connection.send(reply))
         if self._verbose:
-            log(logging.DEBUG, self.session, "%r: %s", event, reply)
+            # A client that does not wait may send its password where it is no known command.
+            what = "Unknown()" if reply is replies.UNKNOWN_COMMAND else repr(event)
+            log(logging.DEBUG, self.session, "%s: %s", what, reply)
         record(event, reply, self.session, self.envelope)
         after = connection.state
         if after is not before:
