@@ -113,7 +113,7 @@ async def later() -> str:
         lambda self, *arguments: "250 OK",
         lambda self, server, session, envelope, more=1: "250 OK",
         staticmethod(lambda server, session, envelope: "250 OK"),
-        partial(lambda *arguments: "250 OK"),
+        staticmethod(partial(lambda *arguments: "250 OK")),
     ],
 )
 def test_ways_to_write_a_hook(hook: object) -> None:
