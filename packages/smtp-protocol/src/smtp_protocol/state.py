@@ -1,7 +1,7 @@
 """State: rule 1, whatever moves the state of a session is here, and most of it in three tables."""
 
 from collections.abc import Callable, Mapping
-from enum import Enum
+from enum import StrEnum
 
 from smtp_protocol import replies
 from smtp_protocol.commands import (
@@ -32,7 +32,7 @@ from smtp_protocol.replies import ProtocolError, Reply
 __all__ = ["State"]
 
 
-class State(Enum):
+class State(StrEnum):  # its hash is a str's: the tables below are looked into at every command
     """Where a session is."""
 
     #: The greeting is owed.
@@ -57,10 +57,6 @@ class State(Enum):
     UNTRUSTED = "untrusted"
     #: Nothing more is read or sent.
     CLOSED = "closed"
-
-
-# Members are singletons, and the tables below are asked for them at every command.
-State.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 
 #: What asks for a reply: a command, the connection itself, a response, the end of a message.
