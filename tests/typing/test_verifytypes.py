@@ -18,14 +18,18 @@ def test_smtp_protocol_is_typed_completely(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pyright", "--outputjson", "--ignoreexternal"]
     # pyright asks the `python` on the path where packages are.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    run = subprocess.run(
-        [*command, "--verifytypes", "smtp_protocol"],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        run = subprocess.run(
+            [*command, "--verifytypes", "smtp_protocol"],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("pyright cannot be fetched here, or not in time")
     if not run.stdout.lstrip().startswith("{"):
         pytest.skip(f"pyright cannot run here: {run.stderr.strip()[-200:]}")
     report = json.loads(run.stdout)["typeCompleteness"]
