@@ -298,8 +298,9 @@ class SessionState:
                 self._domains |= {_domain(event.address)}
         elif request in (Auth, AuthResponse):
             self.authenticated = True
-        elif request is Xclient:
+        elif isinstance(event, Xclient):
             self.extended = False
+            self.authenticated = event.attributes.login is not None
 
     def tls_started(self) -> None:
         """Forget what was said in the clear (RFC 3207 §4.2)."""

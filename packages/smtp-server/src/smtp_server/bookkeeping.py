@@ -61,9 +61,8 @@ def _xclient(event: Xclient, reply: Reply, session: Session, envelope: Envelope)
         session.peer = (client.addr, client.port or 0)
     session.extended_smtp = False
     session.host_name = client.helo
-    if client.login is not None:
-        session.authenticated = True
-        session.auth_data = client.login
+    session.authenticated = client.login is not None
+    session.auth_data = client.login
     session.xclient = client
 
 

@@ -442,7 +442,8 @@ class SMTP(Link):
             self._moved(before, after)
         elif isinstance(event, Mail):
             self.envelope = Envelope()  # of a transaction that did not begin
-        if isinstance(event, Refused) or reply is replies.UNKNOWN_COMMAND:
+        wrong = isinstance(event, Refused) or reply is replies.UNKNOWN_COMMAND
+        if wrong and not connection.reply_owed:  # once, however many recipients LMTP has
             self._count_error()
         if self._stopping:
             self._stop_if_idle()
