@@ -48,10 +48,20 @@ class StreamedBody:
 
     Args:
         resume: Called when there is room again after ``full`` was true.
+        failed: Called when the hook failed, and not for the message that was cut, where nobody
+            waits for its answer.
+        gone: Called when the hook has ended.
     """
 
-    def __init__(self, resume: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        resume: Callable[[], None],
+        failed: Callable[[Exception], None],
+        gone: "Callable[[StreamedBody], None]",
+    ) -> None:
         self._resume = resume
+        self._failed = failed
+        self._gone = gone
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._ended = False
@@ -70,11 +80,17 @@ class StreamedBody:
         return await self._task
 
     def _hook_done(self, task: asyncio.Task[object]) -> None:
-        if self._aborted and not task.cancelled():
-            task.exception()  # nobody else will ask for it
+        if self._aborted:
+            self._tell_failure(task)
         self._chunks.clear()
         self._size = 0
         self._resume()
+        self._gone(self)
+
+    def _tell_failure(self, task: asyncio.Task[object]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception) and not isinstance(error, BodyAborted):
+            self._failed(error)
 
     @property
     def full(self) -> bool:
@@ -97,9 +113,19 @@ class StreamedBody:
 
     def abort(self) -> None:
         """Tell the hook that the message will not be complete."""
-        if not self._ended:
-            self._aborted = True
-            self._wake()
+        if self._ended or self._aborted:
+            return
+        self._aborted = True
+        self._wake()
+        if self._task is not None and self._task.done():
+            self._tell_failure(self._task)
+
+    def cancel(self) -> None:
+        """The same, and do not wait for a hook that waits for something else."""
+        waits = self._waiter is not None and not self._waiter.done()
+        self.abort()
+        if self._task is not None and not (self._ended or waits):
+            self._task.cancel()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -97,6 +97,8 @@ class SMTP(Link):
         self.implicit_tls: Certificates | None = None
         self._connection = ServerConnection(self.setup.config)
         self._body: MemoryBody | StreamedBody | None = None
+        # Those whose hook is at work, be it that it cleans up behind a message that was cut.
+        self._streams: set[StreamedBody] = set()
         # What came inside TLS before the engine knew of that.
         self._early: list[bytes] = []
         self._event: Event = Connected()
@@ -299,9 +301,10 @@ class SMTP(Link):
         """Greet, unless there is a reason not to."""
         self._begun = True
         settings = self.setup.settings
-        limits = [limit for limit in (settings.timeout, settings.data_timeout) if limit]
-        if limits:
-            self._watch_time(min(limits))
+        streaming = settings.handler_timeout if self.hooks.stream is not None else None
+        limits = (settings.timeout, settings.data_timeout, streaming)
+        if any(limits):
+            self._watch_time(min(limit for limit in limits if limit is not None))
         if self.connections is not None:
             refusal = self.connections.admit(self, settings) or refusal
         if refusal is not None:
@@ -474,7 +477,10 @@ class SMTP(Link):
             if stream is None:
                 self._body = MemoryBody()
             else:
-                self._body = body = StreamedBody(self._regulate_reading)
+                self._body = body = StreamedBody(
+                    self._regulate_reading, self._stream_failed, self._stream_ended
+                )
+                self._streams.add(body)
                 hook = stream.handle_STREAM(self, self.session, self.envelope, body)
                 body.run(hook, self._loop)
         return self._body
@@ -490,9 +496,25 @@ class SMTP(Link):
         return None
 
     def _forget_body(self) -> None:
-        if self._body is not None:
-            self._body.abort()
-            self._body = None
+        body, self._body = self._body, None
+        if body is None:
+            return
+        body.abort()
+        limit = self.setup.settings.handler_timeout
+        if isinstance(body, StreamedBody) and body in self._streams and limit is not None:
+            self._loop.call_later(limit, body.cancel)
+
+    def _stream_failed(self, error: Exception) -> None:
+        self.log_failure(BodyEnd(), error)
+
+    def _stream_ended(self, body: StreamedBody) -> None:
+        self._streams.discard(body)
+        if self._lost and self._task is None:
+            self._leave()
+
+    def _cancel_streams(self) -> None:
+        for body in tuple(self._streams):
+            body.cancel()
 
     # The connection's life.
 
@@ -516,6 +538,7 @@ class SMTP(Link):
         if self._task is not None:
             # Later, for a task that is cancelled before its first step never gets to its end.
             self._loop.call_soon(self._task.cancel)
+        self._cancel_streams()
         self._finish(replies.CLOSING_SHUTDOWN)
 
     def _finish(self, reply: Reply) -> None:
@@ -537,6 +560,8 @@ class SMTP(Link):
         self.connection_lost(None)
 
     def _leave(self) -> None:
+        if self._streams:
+            return  # the last of them comes here again
         if self._greeted and "handle_DISCONNECT" in self.hooks.own:
             self._start(self._say_goodbye())
         elif self.connections is not None:
@@ -567,6 +592,7 @@ class SMTP(Link):
 
     def _silent(self, seconds: float) -> None:
         log(logging.INFO, self.session, "Silent for %g seconds", seconds)
+        self._cancel_streams()
         self._finish(replies.CLOSING_IDLE)
 
     def _regulate_reading(self) -> None:
