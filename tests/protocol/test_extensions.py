@@ -34,6 +34,8 @@ def test_names() -> None:
         check_extensions(["pipelining"])
     with pytest.raises(ValueError, match=r"write \('PIPELINING',\)"):
         check_extensions("PIPELINING")
+    with pytest.raises(ValueError, match="BINARYMIME needs CHUNKING"):
+        check_extensions(("BINARYMIME",))
 
 
 @pytest.mark.parametrize(

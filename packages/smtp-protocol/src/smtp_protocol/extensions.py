@@ -1,7 +1,7 @@
 """Extensions: which there are, and what EHLO says of those that are on (RFC 5321 §2.2)."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from smtp_protocol.config import ProtocolConfig
@@ -25,11 +25,11 @@ ALL_EXTENSIONS = (
 )
 
 
-def check_extensions(names: Iterable[str]) -> None:
+def check_extensions(names: Collection[str]) -> None:
     """See that every name is one of `ALL_EXTENSIONS`.
 
     Raises:
-        ValueError: One is not; the error names the nearest.
+        ValueError: One is not, and the error names the nearest; or one needs another.
     """
     if isinstance(names, str):
         raise ValueError(f"extensions is a collection of names; write ({names!r},)")
@@ -37,6 +37,9 @@ def check_extensions(names: Iterable[str]) -> None:
         if name not in ALL_EXTENSIONS:
             nearest = difflib.get_close_matches(name.upper(), ALL_EXTENSIONS, 1, 0.0)[0]
             raise ValueError(f"there is no extension {name!r}; did you mean {nearest!r}?")
+    if "BINARYMIME" in names and "CHUNKING" not in names:
+        # RFC 3030 §3: DATA cannot carry such a message.
+        raise ValueError("the extension BINARYMIME needs CHUNKING")
 
 
 def ehlo_keywords(
