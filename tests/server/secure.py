@@ -81,10 +81,13 @@ async def upgrade(
 
 
 async def start_tls(
-    client: Dialogue, context: ssl.SSLContext | None = None, name: str = NAME
+    client: Dialogue,
+    context: ssl.SSLContext | None = None,
+    name: str = NAME,
+    hello: str = "EHLO",
 ) -> None:
     """Go from the greeting into TLS."""
-    assert (await client.ask("EHLO client.test")).startswith("250")
+    assert (await client.ask(f"{hello} client.test")).startswith("250")
     assert (await client.ask("STARTTLS")).startswith("220")
     await upgrade(client, context, name)
 
@@ -109,6 +112,7 @@ class Wire:
         self,
         handler: AnyHandler,
         smtp_class: type[SMTP] = SMTP,
+        server_hostname: str = HOSTNAME,
         **keywords: Unpack[SharedKeywords],
     ) -> AsyncIterator[Service]:
         """A running server."""
@@ -121,14 +125,14 @@ class Wire:
                 0,
                 unix_socket=Path(folder) / "s" if self.name == "unix" else None,
                 ssl_context=shared_server_context() if self.name == "implicit" else None,
-                server_hostname=HOSTNAME,
+                server_hostname=server_hostname,
                 smtp_class=smtp_class,
                 **keywords,
             )
             async with service:
                 yield service
 
-    async def connect(self, service: Service) -> Dialogue:
+    async def connect(self, service: Service, hello: str = "EHLO") -> Dialogue:
         """A connection, greeted, and inside TLS where that is what the wire has."""
         if self.name == "implicit":
             client = await connect_tls(tcp_address(service))
@@ -136,7 +140,7 @@ class Wire:
             client = await Dialogue.connect(service.addresses[0])
         assert (await client.reply()).startswith("220 ")
         if self.name == "starttls":
-            await start_tls(client)
+            await start_tls(client, hello=hello)
         return client
 
     @contextlib.asynccontextmanager
