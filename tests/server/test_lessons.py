@@ -68,12 +68,12 @@ async def test_01_valid_parameters_refused() -> None:
 
 def test_02_implicit_tls_and_auth_do_not_work_together() -> None:
     trust = ssl.create_default_context(cafile=CERTIFICATE)
-    options = {"ssl_context": server_context()}
+    controller = Controller(
+        Keeper(), "127.0.0.1", 0, ssl_context=server_context(), auth_callback=is_right
+    )
     with (
-        Controller(
-            Keeper(), "127.0.0.1", 0, auth_callback=is_right, auth_required=True, **options
-        ) as controller,
-        smtplib.SMTP_SSL("localhost", controller.port, timeout=DEADLINE, context=trust) as client,
+        controller,
+        smtplib.SMTP_SSL("127.0.0.1", controller.port, timeout=DEADLINE, context=trust) as client,
     ):
         assert client.login("tim", "tanstaaf")[0] == 235
         client.sendmail("a@b.example", ["d@e.example"], b"x\r\n")
