@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -156,13 +156,3 @@ class Wire:
             await self.connect(service) as client,
         ):
             yield client
-
-
-def counting(contexts: list[ssl.SSLContext]) -> Callable[[], ssl.SSLContext]:
-    """A function that makes another context each time it is asked, and notes it down."""
-
-    def make() -> ssl.SSLContext:
-        contexts.append(server_context())
-        return contexts[-1]
-
-    return make

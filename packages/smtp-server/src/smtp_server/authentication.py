@@ -110,7 +110,9 @@ async def _run(
                 step = mechanism.respond(answer)
             case Ask(auth_data):
                 shown = auth_data
-                step = mechanism.resolve(await _ask(name, auth_data, smtp))
+                async with asyncio.timeout(smtp.setup.settings.handler_timeout):
+                    verdict = await _ask(name, auth_data, smtp)
+                step = mechanism.resolve(verdict)
             case Finished(result):
                 if result.success and result.auth_data is None:
                     return AuthResult(success=True, message=result.message, auth_data=shown)

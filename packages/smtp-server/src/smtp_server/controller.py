@@ -51,6 +51,7 @@ class _Base:
         self.smtpd: SMTP | None = None
         self.service: Service | None = None
         self._setup: Setup | None = None
+        self._made = False
         if type(self).factory is _Base.factory:
             # Handler and keywords are looked at now rather than by `start`. A subclass's factory
             # may need what its constructor has yet to do.
@@ -75,6 +76,9 @@ class _Base:
             self.factory, ssl_context=self.ssl_context, connected=self._note_connection
         )
         self._listen(service)
+        if self._made:
+            service.reload_tls()  # what is started again reads its certificates again
+        self._made = True
         return service
 
     def _note_connection(self, smtp: SMTP) -> None:

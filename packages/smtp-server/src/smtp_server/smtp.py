@@ -51,6 +51,9 @@ __all__ = ["SMTP"]
 # Octets that may wait for a hook before the socket is left unread.
 _MAX_WAITING = 64 * 1024
 
+# Answers to pipelined commands that go out together at most.
+_MAX_ANSWERS = 64
+
 _TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
 _BUSY = _TRANSACTION | {State.TLS, State.CLOSED}
 
@@ -225,6 +228,8 @@ class SMTP(Link):
             # What comes first is not for the engine, and may come before the task is begun.
             proxied = settings.proxy_protocol_timeout is not None
             header = ProxyHeaderProtocol(self._transport, self._loop) if proxied else None
+            if header is None:
+                self._meet()
             self._task = self._loop.create_task(self._prepare(header))
         else:
             self._meet()
@@ -257,6 +262,9 @@ class SMTP(Link):
         self._forget_body()
         if self._response is not None and not self._response.done():
             self._response.set_result(None)
+        if self._task is not None and not self._begun:
+            # Later, for a task that is cancelled before its first step never gets to its end.
+            self._loop.call_soon(self._task.cancel)
         self._detach()
 
     # Before the greeting, and TLS.
@@ -267,7 +275,7 @@ class SMTP(Link):
         try:
             if header is not None:
                 await meet_client(self, header, self._transport)
-            self._meet()
+                self._meet()
             if self.implicit_tls is not None:
                 await self._encrypt(self.implicit_tls, settings.tls_handshake_timeout)
             self._note_tls()
@@ -322,21 +330,29 @@ class SMTP(Link):
             forget_clear_text(self.session)
             self.envelope = Envelope()
             self._note_tls()
-            accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
-            good = await accepted if inspect.isawaitable(accepted) else accepted
-            self._connection.tls_started()
-            if not good:
-                self._connection.tls_refused()
+            await self._have_tls_approved()
         except OSError as error:
             log(logging.INFO, self.session, "The TLS handshake failed: %s", error)
-            self._drop()
-        except Exception as error:
-            self.log_failure(StartTls(), error)
             self._drop()
         finally:
             self._errand_done()
         if not self._lost:
             self._go_on_inside_tls()
+
+    async def _have_tls_approved(self) -> None:
+        try:
+            async with asyncio.timeout(self.setup.settings.handler_timeout):
+                accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
+                good = await accepted if inspect.isawaitable(accepted) else accepted
+        except Exception as error:
+            self.log_failure(StartTls(), error)
+            self._drop()
+            return
+        if self._lost:
+            return
+        self._connection.tls_started()
+        if not good:
+            self._connection.tls_refused()
 
     def _go_on_inside_tls(self) -> None:
         self._last_sign = self._loop.time()
@@ -361,6 +377,8 @@ class SMTP(Link):
                 question = cast(Question, event)
                 self._event = question
                 self._reply(question, _run(reply_to(question, self)))
+                if len(self._output) >= _MAX_ANSWERS:
+                    self._flush()  # and see whether the peer reads them
             elif isinstance(event, BodyChunk):
                 self._open_body().write(event.data)
             elif isinstance(event, Signal):

@@ -1,0 +1,351 @@
+"""Life: time, peers that do not read or do not end, and the end of the service, on each way."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+from typing import cast
+
+import pytest
+from tests.server.secure import (
+    Wire,
+    connect_tls,
+    server_context,
+    shared_server_context,
+    start_tls,
+)
+from tests.server.support import (
+    DEADLINE,
+    Dialogue,
+    Gate,
+    Keeper,
+    dialogue,
+    eventually,
+    talking,
+    tcp_address,
+)
+
+from smtp_handlers import Sink
+from smtp_protocol import AuthResult, Envelope, Server, Session
+from smtp_server import SMTP, serve
+
+pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+
+HELLO = "EHLO client.test"
+IDLE = "421 4.4.2 Idle for too long, closing the connection"
+CLOSING = "421 4.3.2 Service shutting down"
+EARLY = "421 4.7.0 Wait for the greeting"
+
+
+# Time.
+
+
+async def test_an_idle_session(wire: Wire) -> None:
+    handler = Keeper()
+    async with wire.talking(handler, timeout=0.3) as client:
+        assert await client.reply() == IDLE
+        assert await rest(client) == ""
+        await eventually(lambda: handler.gone)
+    assert handler.gone == handler.sessions
+
+
+async def rest(client: Dialogue) -> str:
+    """What comes until the end; inside TLS that may be abrupt."""
+    try:
+        return await client.rest()
+    except OSError:
+        return ""
+
+
+async def test_an_idle_upload(wire: Wire) -> None:
+    handler = Keeper()
+    async with wire.talking(handler, timeout=DEADLINE, data_timeout=0.3) as client:
+        await client.begin_data()
+        await client.send("half\r\n")
+        assert await client.reply() == IDLE
+    assert handler.envelopes == []
+
+
+async def test_the_time_of_an_upload_is_not_that_of_commands() -> None:
+    async with dialogue(Sink(), timeout=0.4, data_timeout=DEADLINE) as client:
+        await client.begin_data()
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+        assert await client.ask(".") == "250 OK"
+        assert await client.reply() == IDLE
+
+
+async def test_a_chunk_that_stops_coming() -> None:
+    async with dialogue(
+        Sink(), timeout=DEADLINE, data_timeout=0.3, extensions=("CHUNKING",)
+    ) as client:
+        await client.tell(HELLO, "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.com>")
+        await client.send("BDAT 100\r\nhalf of it")
+        assert await client.reply() == IDLE
+
+
+async def test_a_challenge_without_a_response() -> None:
+    handler = Keeper()
+    async with dialogue(
+        handler, timeout=0.3, auth_callback=lambda *_: True, auth_require_tls=False
+    ) as client:
+        await client.tell(HELLO, "AUTH LOGIN")
+        assert await client.reply() == IDLE
+        await eventually(lambda: handler.gone)
+
+
+async def test_a_hook_that_takes_too_long(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    handler = Gate()
+    async with wire.talking(handler, handler_timeout=0.2) as client:
+        await client.begin_data()
+        await client.send("x\r\n.\r\nNOOP\r\n")
+        assert (await client.reply()).startswith("451")
+        assert await client.reply() == "250 OK"
+    assert handler.envelopes == []
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_an_authenticator_that_takes_too_long() -> None:
+    async def ask(*_: object) -> AuthResult:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with dialogue(
+        Sink(), handler_timeout=0.2, authenticator=ask, auth_require_tls=False
+    ) as client:
+        await client.ask(HELLO)
+        assert (await client.ask("AUTH PLAIN AGEAYg=="))[:3] in ("451", "454")
+        assert await client.ask("NOOP") == "250 OK"
+
+
+async def test_the_time_that_a_client_takes_in_auth_is_not_the_hooks() -> None:
+    async with dialogue(
+        Sink(), handler_timeout=0.2, auth_callback=lambda *_: True, auth_require_tls=False
+    ) as client:
+        await client.tell(HELLO, "AUTH LOGIN")
+        await asyncio.sleep(0.3)
+        assert (await client.ask("YQ==")).startswith("334")
+        assert (await client.ask("Yg==")).startswith("235")
+
+
+async def test_a_starttls_hook_that_takes_too_long() -> None:
+    class Hangs(Keeper):
+        async def handle_STARTTLS(
+            self, server: Server, session: Session, envelope: Envelope
+        ) -> bool:
+            await asyncio.Event().wait()
+            return True
+
+    handler = Hangs()
+    async with dialogue(handler, handler_timeout=0.2, tls_context=server_context()) as client:
+        await start_tls(client)
+        assert await rest(client) == ""
+        await eventually(lambda: handler.gone)
+
+
+# Before the greeting.
+
+
+async def test_a_client_that_talks_before_the_greeting(wire: Wire) -> None:
+    handler = Keeper()
+    async with wire.serve(handler, greeting_delay=0.2) as service:
+        client = await connect(wire, service.addresses[0])
+        await client.send(f"{HELLO}\r\n")
+        assert await client.reply() == EARLY
+        assert await rest(client) == ""
+        await client.close()
+        client = await connect(wire, service.addresses[0])
+        assert (await client.reply()).startswith("220")
+        assert await client.deliver() == "250 Kept"
+        await client.close()
+    assert len(handler.sessions) == 1
+
+
+async def connect(wire: Wire, address: tuple[str, int] | str) -> Dialogue:
+    if wire.name == "implicit" and isinstance(address, tuple):
+        return await connect_tls(address)
+    return await Dialogue.connect(address)
+
+
+async def test_a_client_that_goes_before_the_greeting() -> None:
+    handler = Keeper()
+    service = serve(handler, "127.0.0.1", 0, greeting_delay=DEADLINE)
+    async with service:
+        async with await Dialogue.connect(service.addresses[0]) as client:
+            client.reset()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await service.close(grace=DEADLINE)
+        assert loop.time() - began < DEADLINE / 2
+    assert handler.sessions == []
+
+
+# Peers that do not read, or do not end.
+
+
+class Wordy(Keeper):
+    """Has long answers."""
+
+    served = 0
+
+    async def handle_NOOP(
+        self, server: Server, session: Session, envelope: Envelope, arg: str
+    ) -> str:
+        """Say much, and count."""
+        self.served += 1
+        return "250 " + "x" * 1000
+
+
+async def test_a_peer_that_does_not_read_is_not_listened_to(wire: Wire) -> None:
+    handler = Wordy()
+    async with wire.talking(handler, timeout=None) as client:
+        transport = cast(asyncio.Transport, client.writer.transport)
+        transport.pause_reading()
+        sent = await client.flood(f"NOOP {'x' * 1000}\r\n")
+        # Sixteen times as much would be some hundred megabytes.
+        assert sent < 30_000
+        assert handler.served <= sent
+        transport.resume_reading()
+        client.writer.write(b"QUIT\r\n")
+        answers = (await rest(client)).splitlines()
+        assert len(answers) == sent + 1
+
+
+@pytest.mark.parametrize("command", ["NOOP", HELLO])
+async def test_short_commands_with_long_answers(wire: Wire, command: str) -> None:
+    """The answers wait in the server only as far as a few more make no difference."""
+    handler = Keeper()
+    async with wire.talking(handler, timeout=None) as client:
+        transport = cast(asyncio.Transport, client.writer.transport)
+        transport.pause_reading()
+        await client.flood(f"{command}\r\n")
+        (session,) = handler.sessions
+        assert waiting_for_the_peer(session) < 1024 * 1024
+        transport.abort()
+        await eventually(lambda: handler.gone)
+
+
+def waiting_for_the_peer(session: Session) -> int:
+    """How many octets of answers are held by the server."""
+    (smtp,) = [
+        thing for thing in gc.get_objects() if isinstance(thing, SMTP) and thing.session is session
+    ]
+    transport = smtp.__dict__["_transport"]
+    held = sum(map(len, smtp.__dict__["_output"]))
+    size: int = transport.get_write_buffer_size()
+    return held + size
+
+
+async def test_a_peer_that_does_not_read_is_idle(wire: Wire) -> None:
+    handler = Wordy()
+    async with wire.talking(handler, timeout=0.5) as client:
+        transport = cast(asyncio.Transport, client.writer.transport)
+        transport.pause_reading()
+        flood = asyncio.create_task(client.flood(f"NOOP {'x' * 1000}\r\n"))
+        await eventually(lambda: handler.gone)
+        flood.cancel()
+        with contextlib.suppress(asyncio.CancelledError, OSError):
+            await flood
+        transport.abort()
+
+
+@pytest.mark.parametrize("wire_name", ["tcp", "unix"])
+async def test_a_half_closed_peer_gets_its_answers(wire_name: str) -> None:
+    handler = Gate()
+    wire = Wire("unix" if wire_name == "unix" else "tcp")
+    async with wire.talking(handler) as client:
+        await client.begin_data()
+        await client.send("x\r\n.\r\nNOOP\r\n")
+        client.writer.write_eof()
+        await handler.wait_reached()
+        handler.opened.set()
+        assert await client.rest() == "250 Kept\r\n250 OK\r\n"
+    assert handler.gone == handler.sessions
+
+
+@pytest.mark.parametrize("implicit", [True, False], ids=["implicit", "starttls"])
+async def test_a_peer_that_closes_tls_after_the_final_dot(implicit: bool) -> None:
+    """Its message was whole, and is delivered, though there is no way to tell it."""
+    handler = Gate()
+    wire = Wire("implicit" if implicit else "starttls")
+    async with wire.talking(handler) as client:
+        await client.begin_data()
+        await client.send("x\r\n.\r\n")
+        await client.close()
+        await handler.wait_reached()
+        handler.opened.set()
+        await eventually(lambda: handler.gone)
+    assert [envelope.content for envelope in handler.envelopes] == [b"x\r\n"]
+
+
+async def test_nothing_is_delivered_of_a_message_that_was_cut(wire: Wire) -> None:
+    for way in ("close", "reset"):
+        handler = Keeper()
+        async with wire.talking(handler, extensions=("CHUNKING",)) as client:
+            await client.begin_data()
+            await client.send("x\r\n.\r")
+            if way == "close":
+                await client.close()
+            else:
+                client.reset()
+            await eventually(handler.gone.__len__)
+        assert handler.envelopes == []
+
+
+# The end of the service.
+
+
+async def test_the_end(wire: Wire) -> None:
+    handler = Gate()
+    async with wire.serve(handler) as service:
+        idle, busy, half = [await wire.connect(service) for _ in range(3)]
+        await busy.begin_data()
+        await busy.send("x\r\n.\r\n")
+        await handler.wait_reached()
+        await half.tell(HELLO, "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.com>", "DATA")
+        closing = asyncio.create_task(service.close(grace=DEADLINE))
+        assert await idle.reply() == CLOSING
+        assert await rest(idle) == ""
+        await half.send("y\r\n.\r\n")
+        handler.opened.set()
+        for client in (busy, half):
+            assert await client.reply() == "250 Kept"
+            assert await client.reply() == CLOSING
+            assert await rest(client) == ""
+        await closing
+        for client in (idle, busy, half):
+            await client.close()
+    assert len(handler.gone) == 3
+
+
+async def test_the_end_in_the_middle_of_auth() -> None:
+    handler = Keeper()
+    service = serve(handler, "127.0.0.1", 0, auth_callback=lambda *_: True, auth_require_tls=False)
+    await service.start()
+    async with talking(service) as client, talking(service) as other:
+        await client.tell(HELLO, "AUTH LOGIN")
+        await other.tell(HELLO, "AUTH LOGIN", "YQ==")
+        closing = asyncio.create_task(service.close(grace=1))
+        await asyncio.sleep(0)
+        assert (await other.ask("Yg==")).startswith("235")
+        assert await other.rest() == f"{CLOSING}\r\n"
+        assert await client.rest() == f"{CLOSING}\r\n"
+        await closing
+    assert len(handler.gone) == 2
+
+
+async def test_a_handshake_in_the_moment_of_the_end() -> None:
+    handler = Keeper()
+    service = serve(handler, "127.0.0.1", 0, ssl_context=shared_server_context())
+    await service.start()
+    address = tcp_address(service)
+    clients = [asyncio.create_task(connect_tls(address)) for _ in range(5)]
+    await asyncio.sleep(0.002)
+    await service.close(grace=DEADLINE)
+    for task in clients:
+        with contextlib.suppress(OSError):
+            client = await task
+            words = await rest(client)
+            assert words in ("", f"{CLOSING}\r\n") or words.endswith(f"\r\n{CLOSING}\r\n")
+            await client.close()
+    await eventually(lambda: len(handler.gone) == len(handler.sessions))
