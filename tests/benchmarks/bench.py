@@ -1,114 +1,175 @@
-"""Bench: a first look at speed, ours and a peer's in turn, as ratios of the server's CPU time."""
+"""Bench: ours and the peers take turns, so that whatever else the machine does hits them alike.
+
+    hatch run bench [--rows A,B] [--peers ours,aiosmtpd] [--quick]
+
+Prints tables and writes all samples as JSON. docs/benchmarks.rst says what the rows are.
+"""
 
 import argparse
-import os
-import shutil
-import socket
+import resource
+import signal
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-_HERE = Path(__file__).parent
+from tests.benchmarks import linearity
+from tests.benchmarks.loads import LoadFailed, Missing, program
+from tests.benchmarks.measure import Sample
+from tests.benchmarks.peers import PEERS, Peer, install_node
+from tests.benchmarks.report import Report, Result, machine, today
+from tests.benchmarks.rows import ROWS, Row, Scale, Trial
 
+__all__ = ["main", "measure"]
 
-class Server:
-    """One server in a process of its own."""
-
-    def __init__(self, name: str, loop: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(_HERE / "servers.py"), name, loop, "data"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
-
-    def cpu(self) -> float:
-        """Seconds of CPU time that the process has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
-
-    def stop(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.communicate()
+_LINEARITY = "L"
+# A quarter of the input of `hatch run linearity`, which takes a minute.
+_LINEARITY_SCALE = 0.25
+# Descriptors that are not connections.
+_SPARE = 200
 
 
-def smtp_source(*options: str) -> Callable[[int], None]:
-    """A load from Postfix's smtp-source."""
-
-    def load(port: int) -> None:
-        command = ["smtp-source", *options, "-f", "a@b.example", "-t", "c@d.example"]
-        subprocess.run([*command, f"inet:127.0.0.1:{port}"], check=True)
-
-    return load
-
-
-def pipelined(messages: int) -> Callable[[int], None]:
-    """A load of whole transactions, each in one segment."""
-    body = b"X" * 60 + b"\r\n"
-    transaction = (
-        b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n" + body * 16 + b".\r\n"
+def main(arguments: list[str]) -> None:
+    """Measure what the arguments say, and print it."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.tables:
+        print(Report.read(options.tables).text())
+        return
+    try:
+        if options.install_node:
+            install_node(options.install_node)
+    except Missing as error:
+        parser.error(str(error))
+    rows = [row for row in ROWS if row.key in options.rows]
+    peers = dict(_present(peer for peer in PEERS if _library(peer) in options.peers))
+    report = Report(
+        date=today(),
+        machine=machine(),
+        versions={peer.name: version for peer, version in peers.items()},
+        rounds=options.rounds,
+        results=list(_results(rows, list(peers), options.rounds, _scale(options.quick))),
+        linearity=_linearity() if _LINEARITY in options.rows else {},
     )
-
-    def load(port: int) -> None:
-        with socket.create_connection(("127.0.0.1", port)) as sock, sock.makefile("rb") as replies:
-            replies.readline()
-            sock.sendall(b"HELO bench\r\n")
-            replies.readline()
-            for _ in range(messages):
-                sock.sendall(transaction)
-                for expected in (b"250", b"250", b"354", b"250"):
-                    assert replies.readline().startswith(expected)
-
-    return load
+    report.write(options.json)
+    print(report.text())
 
 
-ROWS: dict[str, tuple[int, Callable[[int], None]]] = {
-    "A 1 KiB, 10 kept sessions": (
-        2000,
-        smtp_source("-d", "-s", "10", "-m", "2000", "-l", "1024"),
-    ),
-    "B 1 KiB, a connection each": (500, smtp_source("-s", "10", "-m", "500", "-l", "1024")),
-    "C 10 MB bodies": (10, smtp_source("-d", "-s", "1", "-m", "10", "-l", "10000000")),
-    "D one segment a transaction": (1000, pipelined(1000)),
-}
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description="Measure ours and the peers.")
+    keys = [*dict.fromkeys(row.key for row in ROWS), _LINEARITY]
+    names = list(dict.fromkeys(map(_library, PEERS)))
+    parser.add_argument("--rounds", type=int, default=15, help="how many (15)")
+    parser.add_argument("--rows", type=_some_of(keys), default=keys, help=",".join(keys))
+    parser.add_argument("--peers", type=_some_of(names), default=names, help=",".join(names))
+    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="to write")
+    parser.add_argument("--quick", action="store_true", help="shorter loads, for a first look")
+    parser.add_argument("--tables", type=Path, metavar="JSON", help="only print an earlier run")
+    parser.add_argument(
+        "--install-node", type=Path, metavar="FOLDER", help="to install npm's smtp-server into"
+    )
+    return parser
 
 
-def main() -> None:
-    """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--loop", default="asyncio", choices=["asyncio", "uvloop"])
-    options = parser.parse_args()
-    print(f"{'row':30} {'ours: wall':>11} {'CPU':>9} {'peer: wall':>11} {'CPU':>9} {'ratio':>6}")
-    for row, (count, load) in ROWS.items():
-        if row[0] in "ABC" and shutil.which("smtp-source") is None:
-            print(f"{row:30} skipped: smtp-source is not installed")
+def _library(peer: Peer) -> str:
+    return peer.name.partition("/")[0]
+
+
+def _some_of(known: list[str]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        given = text.split(",")
+        if not set(given) <= set(known):
+            raise argparse.ArgumentTypeError(f"{text} is not some of {','.join(known)}")
+        return given
+
+    return parse
+
+
+def _scale(quick: bool) -> Scale:
+    full = Scale(0.1, 200) if quick else Scale()
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = full.connections if limit == resource.RLIM_INFINITY else limit - _SPARE
+    return replace(full, connections=min(full.connections, most))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _present(peers: Iterable[Peer]) -> Iterator[tuple[Peer, str]]:
+    """The peers that are installed, with their versions."""
+    for peer in peers:
+        try:
+            yield peer, peer.version()
+        except Missing as reason:
+            _say(f"{peer.name} is left out: {reason}")
+
+
+def _results(rows: Iterable[Row], peers: list[Peer], rounds: int, scale: Scale) -> Iterator[Result]:
+    for row in rows:
+        start = time.monotonic()
+        try:
+            if row.needs:
+                program(row.needs)
+        except Missing as reason:
+            _say(f"{row.key} {row.name} is left out: {reason}")
             continue
-        servers = {name: Server(name, options.loop) for name in ("ours", "aiosmtpd")}
-        figures: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
-        for _ in range(options.rounds):
-            for name, server in servers.items():
-                wall, cpu = time.perf_counter(), server.cpu()
-                load(server.port)
-                wall, cpu = time.perf_counter() - wall, server.cpu() - cpu
-                figures[name].append((wall / count * 1e6, cpu / count * 1e6))
-        for server in servers.values():
-            server.stop()
-        (wall, cpu), (peer_wall, peer_cpu) = (
-            tuple(map(statistics.median, zip(*figures[name], strict=True))) for name in servers
-        )
-        print(
-            f"{row:30} {wall:9.0f}us {cpu:7.0f}us {peer_wall:9.0f}us {peer_cpu:7.0f}us"
-            f" {cpu / peer_cpu:6.3f}"
-        )
+        samples = measure(row, peers, min(rounds, row.rounds or rounds), scale)
+        _say(f"{row.key} {row.name}: {time.monotonic() - start:.0f} s")
+        yield Result(row.key, row.name, row.unit, row.speed, row.factor, row.targets, samples)
+
+
+def measure(row: Row, peers: Iterable[Peer], rounds: int, scale: Scale) -> dict[str, list[Sample]]:
+    """Take the samples of one row; a server that fails is left out of it.
+
+    In each round every server has one turn, and in each another one is the first.
+    """
+    with ExitStack() as stack:
+        trials: dict[str, Trial] = {}
+        samples: dict[str, list[Sample]] = {}
+        for peer in peers:
+            if row.takes(peer):
+                with _leaving_out(row, peer.name, trials, samples):
+                    trials[peer.name] = stack.enter_context(row.prepare(row, peer, scale))
+                    samples[peer.name] = []
+        for number in range(rounds):
+            names = list(trials)
+            first = number % max(len(names), 1)
+            for name in names[first:] + names[:first]:
+                with _leaving_out(row, name, trials, samples):
+                    samples[name].append(trials[name]())
+    return samples
+
+
+@contextmanager
+def _leaving_out(row: Row, name: str, *tables: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except (LoadFailed, Missing) as reason:
+        for table in tables:
+            table.pop(name, None)
+        _say(f"{row.key} {row.name}: {name} is left out: {reason}")
+
+
+def _linearity() -> dict[str, float]:
+    """What doubling the input does, by the median of three doublings of each kind of input."""
+    start = time.monotonic()
+    found = {
+        case.name: statistics.median(linearity.ratios(case, _LINEARITY_SCALE)[1])
+        for case in linearity.CASES
+    }
+    _say(f"{_LINEARITY} linearity: {time.monotonic() - start:.0f} s")
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    # The servers inherit it, and have each a descriptor for every connection.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # So that the servers are ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    main(sys.argv[1:])

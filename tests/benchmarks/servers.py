@@ -1,48 +1,83 @@
-"""Servers: one process for one server of one library, so that its CPU time can be told apart.
+"""Servers: one process is one server of one Python library, made as a plain program makes it.
 
-Run as ``python servers.py NAME LOOP HANDLER``; prints the port when it listens, and ends when its
-standard input does.
+    python servers.py LIBRARY LOOP JOB PORT [CERTIFICATE KEY]
+
+It ends when its standard input does. What one job needs is imported for that job only.
 """
 
 import asyncio
 import importlib
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-
-async def ours(handler: str) -> int:
-    """Listen with smtp-server."""
-    service = importlib.import_module("smtp_server").serve(_HANDLERS[handler](), "127.0.0.1", 0)
-    await service.start()
-    return int(service.addresses[0][1])
+# More than both libraries take by default, for the jobs with a larger message.
+_LARGE = {"data_size_limit": 100_000_000}
 
 
-async def aiosmtpd(handler: str) -> int:
-    """Listen with aiosmtpd, its size limit raised to ours."""
-    smtp = importlib.import_module("aiosmtpd.smtp")
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: smtp.SMTP(_HANDLERS[handler]()), "127.0.0.1", 0)
-    return int(server.sockets[0].getsockname()[1])
+class TakesData:
+    """Gets a message whole."""
 
-
-class _Data:
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        """Take the message."""
+        """Take a message."""
         return "250 OK"
 
 
-_SERVERS: dict[str, Callable[[str], Awaitable[int]]] = {"ours": ours, "aiosmtpd": aiosmtpd}
-_HANDLERS: dict[str, Callable[[], Any]] = {"data": _Data}
+class TakesStream:
+    """Gets a message in pieces."""
+
+    async def handle_STREAM(
+        self, server: Any, session: Any, envelope: Any, chunks: AsyncIterator[bytes]
+    ) -> str:
+        """Take a message."""
+        async for _ in chunks:
+            pass
+        return "250 OK"
 
 
-async def main(name: str, handler: str) -> None:
+def _keywords(job: str, files: list[str]) -> dict[str, Any]:
+    if job == "tls":
+        ssl = importlib.import_module("ssl")
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*files)
+        return {"tls_context": context}
+    return _LARGE if job.startswith("large") else {}
+
+
+async def ours(job: str, port: int, files: list[str]) -> None:
+    """Listen with smtp-server."""
+    library = importlib.import_module("smtp_server")
+    handler = TakesStream() if job.endswith("stream") else TakesData()
+    kind = library.LMTP if job == "lmtp" else library.SMTP
+    keywords = _keywords(job, files)
+    await library.serve(handler, "127.0.0.1", port, smtp_class=kind, **keywords).start()
+
+
+async def aiosmtpd(job: str, port: int, files: list[str]) -> None:
+    """Listen with aiosmtpd, which gives every message whole."""
+    if job == "lmtp":
+        kind = importlib.import_module("aiosmtpd.lmtp").LMTP
+    else:
+        kind = importlib.import_module("aiosmtpd.smtp").SMTP
+    keywords = _keywords(job, files)
+    loop = asyncio.get_running_loop()
+    await loop.create_server(lambda: kind(TakesData(), **keywords), "127.0.0.1", port)
+
+
+_LIBRARIES: dict[str, Callable[[str, int, list[str]], Awaitable[None]]] = {
+    "smtp-server": ours,
+    "aiosmtpd": aiosmtpd,
+}
+
+
+async def main(library: str, job: str, port: int, files: list[str]) -> None:
     """Serve until standard input ends."""
-    print(await _SERVERS[name](handler), flush=True)
+    await _LIBRARIES[library](job, port, files)
     await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
-    if sys.argv[2] == "uvloop":
-        importlib.import_module("uvloop").install()
-    asyncio.run(main(sys.argv[1], sys.argv[3]))
+    library, loop, job, port, *files = sys.argv[1:]
+    factory = importlib.import_module("uvloop").new_event_loop if loop == "uvloop" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main(library, job, int(port), files))
