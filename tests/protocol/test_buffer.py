@@ -20,13 +20,12 @@ def test_what_arrives_meanwhile_stays_behind() -> None:
     buffer.feed(b"de")
     buffer.feed(b"f")
     assert len(buffer) == 5
-    assert buffer.refill()
     assert (buffer.data, buffer.position) == (b"abc", 1)
     buffer.position = 3
-    assert buffer.refill()
+    buffer.refill()
     assert (buffer.data, buffer.position) == (b"def", 0)
     buffer.position = 3
-    assert not buffer.refill()
+    assert not buffer.behind
     assert len(buffer) == 0
 
 
@@ -36,7 +35,7 @@ def test_clear() -> None:
     buffer.feed(b"def")
     buffer.clear()
     assert len(buffer) == 0
-    assert not buffer.refill()
+    assert not buffer.behind
 
 
 @given(st.lists(st.tuples(st.binary(max_size=5), st.integers(0, 8))))
@@ -46,13 +45,12 @@ def test_nothing_is_lost(steps: list[tuple[bytes, int]]) -> None:
     for segment, count in steps:
         buffer.feed(segment)
         fed += segment
-        if buffer.refill():
-            end = min(buffer.position + count, len(buffer.data))
-            read += buffer.data[buffer.position : end]
-            buffer.position = end
+        end = min(buffer.position + count, len(buffer.data))
+        read += buffer.data[buffer.position : end]
+        buffer.position = end
+        if end == len(buffer.data) and buffer.behind:
+            buffer.refill()
         assert len(buffer) == len(fed) - len(read)
         assert fed.startswith(read)
-    while buffer.refill():
-        read += buffer.data[buffer.position :]
-        buffer.position = len(buffer.data)
+    read += buffer.data[buffer.position :] + buffer.behind
     assert read == fed

@@ -19,7 +19,7 @@ def read_lines(
     found: list[bytes | Reply] = []
     for segment in segments:
         buffer.feed(segment)
-        while buffer.refill():
+        while buffer.position < len(buffer.data):
             try:
                 line = reader.read(buffer, limit)
             except ProtocolError as error:

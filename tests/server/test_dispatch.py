@@ -232,7 +232,7 @@ def misbehaving(what: object) -> Handler:
     return Chosen()
 
 
-@pytest.mark.parametrize("result", RUBBISH, ids=repr)
+@pytest.mark.parametrize("result", RUBBISH, ids=lambda result: repr(result)[:20])
 async def test_a_hook_that_returns_rubbish(
     caplog: pytest.LogCaptureFixture, result: object
 ) -> None:

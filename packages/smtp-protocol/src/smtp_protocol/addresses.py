@@ -63,6 +63,24 @@ def parse_forward_path(text: str, syntax: AddressSyntax = "lenient") -> tuple[st
     return match[match.lastgroup or 0], _behind(text, match.end())
 
 
+def plain_path(pattern: re.Pattern[str], argument: str) -> tuple[str, str | None] | None:
+    """Read the argument of MAIL or RCPT if it is of the form that nearly all clients send.
+
+    Args:
+        pattern: `grammar.PLAIN_FROM` or `grammar.PLAIN_TO`.
+        argument: What follows the verb.
+
+    Returns:
+        The same as `parse_reverse_path` and `parse_forward_path` in both of their syntaxes, or
+        ``None`` for an argument that they have to judge.
+    """
+    match = pattern.fullmatch(argument)
+    if match is None or len(argument) > _MAX_PATH or not argument.isascii():
+        return None
+    mailbox, rest = match.groups()
+    return mailbox, rest
+
+
 def is_null_path(text: str) -> bool:
     """Whether ``text`` begins with an empty path, which only MAIL may have (RFC 5321 §4.1.1.3)."""
     return grammar.LENIENT_NULL_PATH.match(text) is not None

@@ -53,7 +53,9 @@ class BodyPolicy:
                 self._measure_lines(payload, self._config.line_length_limit)
         if self._left is not None:
             self._left -= len(payload)
-        return payload if self.refusal is None else b""
+            if self._left < 0:
+                return b""
+        return b"" if self._bare or self._long else payload
 
     def _newlines(self, payload: bytes) -> bytes:
         policy = self._config.bare_newline

@@ -78,6 +78,9 @@ class ServerConnection:
         config: What the server takes and offers.
         tls: Whether the connection is inside TLS from its beginning.
         trusted: Whether the peer may use XCLIENT and XFORWARD.
+
+    Attributes:
+        state: Where the session is. It is for reading.
     """
 
     __slots__ = (
@@ -86,6 +89,7 @@ class ServerConnection:
         "_chunk",
         "_chunk_error",
         "_config",
+        "_enhanced",
         "_eof",
         "_event",
         "_lines",
@@ -94,6 +98,7 @@ class ServerConnection:
         "_read",
         "_request",
         "_session",
+        "state",
     )
 
     def __init__(
@@ -105,8 +110,10 @@ class ServerConnection:
         self._body: DataReceiver | ChunkReceiver = DataReceiver()
         self._policy = BodyPolicy(config)
         self._session = SessionState(config, tls=tls, trusted=trusted)
+        self._enhanced = "ENHANCEDSTATUSCODES" in config.extensions
         self._eof = False
-        self._read = _READERS[State.CONNECTED]
+        self.state: State = self._session.current
+        self._read = _READERS[self.state]
         # What is to be replied to, how often, and the request that it moves the state as.
         self._event: Event | None = None
         self._owed = 0
@@ -114,11 +121,6 @@ class ServerConnection:
         # The chunk that is being read, and why it is refused.
         self._chunk = Bdat(0)
         self._chunk_error: ProtocolError | None = None
-
-    @property
-    def state(self) -> State:
-        """Where the session is."""
-        return self._session.current
 
     @property
     def extended(self) -> bool:
@@ -152,7 +154,7 @@ class ServerConnection:
 
     def receive_data(self, octets: bytes) -> None:
         """Take what the peer sent. After the session's end it is dropped."""
-        if self._session.current is not State.CLOSED:
+        if self.state is not State.CLOSED:
             self._buffer.feed(octets)
 
     def receive_eof(self) -> None:
@@ -167,12 +169,15 @@ class ServerConnection:
             TLS handshake awaited; `ConnectionClosed`, again and again, when nothing more will
             come.
         """
-        if self._owed or self._session.current is State.TLS:
+        if self._owed or self.state is State.TLS:
             return PAUSED
         while (event := self._read(self)) is None:
-            if not self._buffer.refill():
-                if not self._eof:
-                    return NEED_DATA
+            # All that was within reach is used up.
+            if self._buffer.behind:
+                self._buffer.refill()
+            elif not self._eof:
+                return NEED_DATA
+            else:
                 self.close()
         return event
 
@@ -191,19 +196,19 @@ class ServerConnection:
             RuntimeError: No reply is owed.
         """
         event, request = self._event, self._request
-        if not self._owed and reply.code != 421:
-            raise RuntimeError(f"no reply is owed, so {reply} cannot be sent")
         if self._owed > 1 and reply.code != 421:
             self._owed -= 1
-        else:
+        elif self._owed or reply.code == 421:
             self._owed = 0
             self._event = None
             self._session.replied(event, request, reply)
-            if isinstance(event, Refused) and event.closing:
+            if type(event) is Refused and event.closing:
                 self._session.close()
-            self._enter(request)
-        enhanced = "ENHANCEDSTATUSCODES" in self._config.extensions
-        return reply.encode(enhanced=enhanced and request not in _PLAIN_REPLIES)
+            if self._session.current is not self.state:
+                self._enter(request)
+        else:
+            raise RuntimeError(f"no reply is owed, so {reply} cannot be sent")
+        return reply.encode(enhanced=self._enhanced and request not in _PLAIN_REPLIES)
 
     def tls_started(self) -> None:
         """Begin anew inside TLS: what was said in the clear is forgotten (RFC 3207 §4.2).
@@ -231,7 +236,7 @@ class ServerConnection:
 
     def _enter(self, request: Request) -> None:
         """Get ready for what the state, reached by ``request``, lets come."""
-        state = self._session.current
+        self.state = state = self._session.current
         self._read = _READERS[state]
         if state is State.DATA:
             self._body = DataReceiver()
@@ -253,15 +258,18 @@ class ServerConnection:
         return self._ask(Connected(), Connected)
 
     def _read_command(self) -> Event | None:
+        buffer = self._buffer
+        if buffer.position == len(buffer.data):
+            return None
         try:
-            line = self._lines.read(self._buffer, MAX_COMMAND_LINE)
+            line = self._lines.read(buffer, MAX_COMMAND_LINE)
             if line is None:
                 return None
             command = parse_command(line, self._config)
             request: Request = type(command)
-            if isinstance(command, Unknown) and command.verb in self._config.own_verbs:
+            if type(command) is Unknown and command.verb in self._config.own_verbs:
                 request = _REQUESTS.get(command.verb, Unknown)
-            if isinstance(command, Bdat):
+            elif type(command) is Bdat:
                 self._begin_chunk(command)
                 return self._read_chunk()  # the chunk may be empty
             self._session.check(command, request)
@@ -288,6 +296,8 @@ class ServerConnection:
     def _read_body(self) -> Event | None:
         body, policy, buffer = self._body, self._policy, self._buffer
         if not body.done:
+            if buffer.position == len(buffer.data):
+                return None
             payload, buffer.position = body.receive(buffer.data, buffer.position)
             payload = policy.admit(payload)
             if payload:
@@ -326,7 +336,7 @@ class ServerConnection:
                 return BodyChunk(payload)
             if not body.done:
                 return None
-        self._read = _READERS[self._session.current]
+        self._read = _READERS[self.state]
         if self._chunk_error:
             return self._ask(Refused(self._chunk_error.reply), Refused)
         if self._chunk.last:

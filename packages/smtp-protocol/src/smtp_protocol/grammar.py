@@ -52,6 +52,11 @@ LENIENT_PATH = re.compile(
     rf" *+(?:< *+(?:{_ROUTE} *+)?(?P<mailbox>{_LENIENT_MAILBOX}) *+>|(?P<bare>{_LENIENT_MAILBOX}))"
 )
 
+# What nearly all clients send, in one step: no route, no quoted string, no literal.
+_PLAIN_PATH = rf"<({_DOT_STRING}@{_DOMAIN})>( .*)?"
+PLAIN_FROM = re.compile(rf"FROM:{_PLAIN_PATH}", re.IGNORECASE | re.ASCII)
+PLAIN_TO = re.compile(rf"TO:{_PLAIN_PATH}", re.IGNORECASE | re.ASCII)
+
 # RFC 5321 §4.1.2: Reverse-path = Path / "<>"
 STRICT_NULL_PATH = re.compile(r"<>")
 LENIENT_NULL_PATH = re.compile(r" *+< *+>")

@@ -8,7 +8,7 @@ from smtp_protocol.replies import ProtocolError
 __all__: list[str] = []
 
 # A line over its limit is skipped to its end. Who never ends it is not a client.
-_MAX_SKIPPED = 1024 * 1024
+_MAX_LINE = 1024 * 1024
 
 # The type of the record that a TLS client's hello comes in (RFC 8446 §5.1). No command begins so,
 # and an LF might never come.
@@ -23,12 +23,13 @@ class LineReader:
             ends a line as CR LF does.
     """
 
-    __slots__ = ("_bare_newline", "_partial", "_skipped")
+    __slots__ = ("_bare_newline", "_partial", "_seen")
 
     def __init__(self, bare_newline: BareNewline) -> None:
         self._bare_newline = bare_newline
+        # What earlier segments brought of the line, and how many octets that were.
         self._partial = b""
-        self._skipped = 0
+        self._seen = 0
 
     def read(self, buffer: ReceiveBuffer, limit: int) -> bytes | None:
         """Take the next line.
@@ -46,9 +47,7 @@ class LineReader:
                 is refused.
         """
         data, start = buffer.data, buffer.position
-        if start == len(data):
-            return None
-        if not (self._partial or self._skipped) and data.startswith(_TLS_HANDSHAKE, start):
+        if not self._seen and data.startswith(_TLS_HANDSHAKE, start):
             raise ProtocolError(replies.CLOSING_NOT_SMTP)
         end = data.find(b"\n", start)
         if end < 0:
@@ -57,13 +56,8 @@ class LineReader:
             return None
         buffer.position = end + 1
         line = data[start:end]
-        if self._skipped or len(self._partial) + len(line) >= limit:
-            self._skip(line)
-            self._skipped = 0
-            raise ProtocolError(replies.COMMAND_TOO_LONG)
-        if self._partial:
-            line = self._partial + line
-            self._partial = b""
+        if self._seen or len(line) >= limit:
+            line = self._complete(line, limit)
         if line.endswith(b"\r"):
             return line[:-1]
         if self._bare_newline == "reject":
@@ -71,13 +65,16 @@ class LineReader:
         return line
 
     def _keep(self, octets: bytes, limit: int) -> None:
-        if not self._skipped and len(self._partial) + len(octets) < limit:
-            self._partial += octets
-        else:
-            self._skip(octets)
-
-    def _skip(self, octets: bytes) -> None:
-        self._skipped += len(self._partial) + len(octets)
-        self._partial = b""
-        if self._skipped > _MAX_SKIPPED:
+        """Remember a part of a line, or of one that is too long only how long it is."""
+        self._seen += len(octets)
+        if self._seen > _MAX_LINE:
             raise ProtocolError(replies.CLOSING_LINE)
+        self._partial = self._partial + octets if self._seen < limit else b""
+
+    def _complete(self, octets: bytes, limit: int) -> bytes:
+        self._keep(octets, limit)
+        seen, line = self._seen, self._partial
+        self._seen, self._partial = 0, b""
+        if seen >= limit:
+            raise ProtocolError(replies.COMMAND_TOO_LONG)
+        return line

@@ -4,7 +4,12 @@ import re
 from collections.abc import Callable, Mapping
 
 from smtp_protocol import grammar, replies
-from smtp_protocol.addresses import is_null_path, parse_forward_path, parse_reverse_path
+from smtp_protocol.addresses import (
+    is_null_path,
+    parse_forward_path,
+    parse_reverse_path,
+    plain_path,
+)
 from smtp_protocol.commands import (
     Auth,
     Bdat,
@@ -99,13 +104,7 @@ def _hostname(arg: str, verb: str) -> str:
 
 
 def _mail(arg: str, config: ProtocolConfig) -> Mail:
-    match = _FROM.match(arg)
-    if match is None or match.end() == len(arg):
-        raise syntax_error(SYNTAX["MAIL"])
-    try:
-        address, rest = parse_reverse_path(arg[match.end() :], config.address_syntax)
-    except ValueError:
-        raise ProtocolError(replies.BAD_REVERSE_PATH) from None
+    address, rest = plain_path(grammar.PLAIN_FROM, arg) or _reverse_path(arg, config)
     options = MailOptions()
     if rest:
         parse_options(rest, config.mail_parameters, options, config.extensions)
@@ -113,6 +112,16 @@ def _mail(arg: str, config: ProtocolConfig) -> Mail:
     if not (address.isascii() or options.smtputf8):
         raise ProtocolError(replies.NEEDS_SMTPUTF8)
     return Mail(address, options)
+
+
+def _reverse_path(arg: str, config: ProtocolConfig) -> tuple[str, str | None]:
+    match = _FROM.match(arg)
+    if match is None or match.end() == len(arg):
+        raise syntax_error(SYNTAX["MAIL"])
+    try:
+        return parse_reverse_path(arg[match.end() :], config.address_syntax)
+    except ValueError:
+        raise ProtocolError(replies.BAD_REVERSE_PATH) from None
 
 
 def _check_mail_options(options: MailOptions, config: ProtocolConfig) -> None:
@@ -131,20 +140,24 @@ def _check_mail_options(options: MailOptions, config: ProtocolConfig) -> None:
 
 
 def _rcpt(arg: str, config: ProtocolConfig) -> Rcpt:
+    address, rest = plain_path(grammar.PLAIN_TO, arg) or _forward_path(arg, config)
+    options = RcptOptions()
+    if rest:
+        parse_options(rest, config.rcpt_parameters, options, config.extensions)
+    return Rcpt(address, options)
+
+
+def _forward_path(arg: str, config: ProtocolConfig) -> tuple[str, str | None]:
     match = _TO.match(arg)
     if match is None or match.end() == len(arg):
         raise syntax_error(SYNTAX["RCPT"])
     path = arg[match.end() :]
     try:
-        address, rest = parse_forward_path(path, config.address_syntax)
+        return parse_forward_path(path, config.address_syntax)
     except ValueError:
         if is_null_path(path):
             raise ProtocolError(replies.EMPTY_RECIPIENT) from None
         raise ProtocolError(replies.BAD_FORWARD_PATH) from None
-    options = RcptOptions()
-    if rest:
-        parse_options(rest, config.rcpt_parameters, options, config.extensions)
-    return Rcpt(address, options)
 
 
 def _data(arg: str, config: ProtocolConfig) -> Data:

@@ -75,6 +75,8 @@ class Reply:
     lines: tuple[str, ...]
     enhanced: EnhancedStatus | None = None
     always_enhanced: bool = field(default=False, compare=False)
+    # Most replies are sent again and again.
+    _encoded: dict[bool, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 200 <= self.code <= 599:
@@ -128,6 +130,12 @@ class Reply:
             The lines with their CR LF, in ASCII. Whatever else a text contains is escaped with
             a backslash, for no octet of a peer is to be repeated raw.
         """
+        octets = self._encoded.get(enhanced)
+        if octets is None:
+            octets = self._encoded[enhanced] = self._encode(enhanced)
+        return octets
+
+    def _encode(self, enhanced: bool) -> bytes:
         status = ""
         if self.enhanced is not None and (enhanced or self.always_enhanced):
             status = f"{self.enhanced} "

@@ -185,6 +185,7 @@ class SessionState:
         "_config",
         "_domains",
         "_messages",
+        "_restricted",
         "authenticated",
         "current",
         "extended",
@@ -207,6 +208,7 @@ class SessionState:
         self.recipients: int = 0
         self._domains: frozenset[str] = frozenset()
         self._messages = 0
+        self._restricted = config.require_starttls or config.auth_required
 
     def check(self, event: Event, request: Request) -> None:
         """See whether ``event``, which moves as ``request`` does, may come now.
@@ -214,23 +216,24 @@ class SessionState:
         Raises:
             ProtocolError: It may not: 503, or what its own rule says.
         """
+        known = request in _KNOWN[self.current]
+        if self._restricted and self.current is not State.UNTRUSTED:
+            self._check_permission(request, known)
+        if not known:
+            untrusted = self.current is State.UNTRUSTED
+            raise ProtocolError(replies.TLS_NOT_ACCEPTED if untrusted else replies.BAD_SEQUENCE)
+        check = _CHECKS.get(type(event))
+        if check is not None:
+            check(self, event)
+
+    def _check_permission(self, request: Request, known: bool) -> None:
         config = self._config
-        if self.current is State.UNTRUSTED and request is not Quit:
-            raise ProtocolError(replies.TLS_NOT_ACCEPTED)
         if config.require_starttls and not self.tls and request not in _BEFORE_TLS:
             raise ProtocolError(replies.NEEDS_STARTTLS)
-        known = request in TRANSITIONS[self.current] or request in INTERMEDIATE_TRANSITIONS.get(
-            self.current, ()
-        )
         if config.auth_required and not self.authenticated and request in _AFTER_AUTH:
             # Before EHLO, without which there is no AUTH, it may be the order that is wrong.
             wrong_order = self.current is State.GREETED and not known
             raise ProtocolError(replies.BAD_SEQUENCE if wrong_order else replies.NEEDS_AUTH)
-        if not known:
-            raise ProtocolError(replies.BAD_SEQUENCE)
-        check = _CHECKS.get(type(event))
-        if check is not None:
-            check(self, event)
 
     def _check_mail(self, mail: Mail) -> None:
         if mail.options and not self.extended:
@@ -280,13 +283,12 @@ class SessionState:
             # RFC 5321 §3.8: the server closes the connection after it.
             self.current = State.CLOSED
             return
-        table = _TABLES[reply.code // 100]
-        self.current = table.get(self.current, {}).get(request, self.current)
+        moves = _TABLES[reply.code // 100].get(self.current)
+        if moves is not None:
+            self.current = moves.get(request, self.current)
         if reply.code >= 300:
             return
-        if request in _GREETINGS:
-            self.extended = request is not Helo
-        elif request is Mail:
+        if request is Mail:
             # A verb that the server's author took over has no parameters known here.
             self.options = event.options if isinstance(event, Mail) else _NO_OPTIONS
             self.recipients = 0
@@ -294,8 +296,10 @@ class SessionState:
             self._messages += 1
         elif request is Rcpt:
             self.recipients += 1
-            if isinstance(event, Rcpt) and self._config.rcpt_domain_max is not None:
+            if self._config.rcpt_domain_max is not None and isinstance(event, Rcpt):
                 self._domains |= {_domain(event.address)}
+        elif request in _GREETINGS:
+            self.extended = request is not Helo
         elif request in (Auth, AuthResponse):
             self.authenticated = True
         elif isinstance(event, Xclient):
@@ -327,6 +331,12 @@ _CHECKS: Mapping[type[Event], Callable[..., None]] = {
     Auth: SessionState._check_auth,
     Xclient: SessionState._check_trust,
     Xforward: SessionState._check_trust,
+}
+
+# What can be asked in a state.
+_KNOWN: Mapping[State, frozenset[Request]] = {
+    state: frozenset({*moves, *INTERMEDIATE_TRANSITIONS.get(state, ())})
+    for state, moves in TRANSITIONS.items()
 }
 
 _TABLES: Mapping[int, Mapping[State, Mapping[Request, State]]] = {

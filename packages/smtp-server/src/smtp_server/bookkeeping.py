@@ -25,7 +25,7 @@ __all__: list[str] = []
 def record(event: Event, reply: Reply, session: Session, envelope: Envelope) -> None:
     """Note down what ``reply`` to ``event`` has changed."""
     note = _NOTES.get(type(event))
-    if note is not None and (reply.positive or type(event) is Rcpt):
+    if note is not None and (reply.code < 400 or note is _rcpt):
         note(event, reply, session, envelope)
 
 
@@ -37,8 +37,9 @@ def _mail(event: Mail, reply: Reply, session: Session, envelope: Envelope) -> No
 
 def _rcpt(event: Rcpt, reply: Reply, session: Session, envelope: Envelope) -> None:
     known = len(envelope.recipients)
-    if not reply.positive:
+    if reply.code >= 400:
         del envelope.rcpt_tos[known:]
+        return
     for accepted in envelope.rcpt_tos[known:]:
         envelope.recipients.append(Recipient(accepted, event.options))
 

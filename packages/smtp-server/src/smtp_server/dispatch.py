@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, assert_never
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from smtp_protocol import (
     MISSING,
@@ -16,6 +16,7 @@ from smtp_protocol import (
     Connected,
     Data,
     Ehlo,
+    Event,
     Expn,
     Helo,
     Help,
@@ -55,9 +56,13 @@ async def answer(event: Question, smtp: SMTP) -> Sequence[Reply]:
     try:
         limit = smtp.setup.settings.handler_timeout
         if limit is None or isinstance(event, Auth):
-            return await _answers(event, smtp)
-        async with asyncio.timeout(limit):
-            return await _answers(event, smtp)
+            result = await _CALLS[type(event)](event, smtp)
+        else:
+            async with asyncio.timeout(limit):
+                result = await _CALLS[type(event)](event, smtp)
+        if isinstance(event, BodyEnd):
+            return replies_from(result, smtp.replies_owed) if smtp.lmtp else (worst_reply(result),)
+        return (reply_from(result),)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -78,66 +83,125 @@ async def _answer_failure(event: Question, error: Exception, smtp: SMTP) -> Sequ
     return [reply] * smtp.replies_owed
 
 
-async def _answers(event: Question, smtp: SMTP) -> Sequence[Reply]:
-    if isinstance(event, BodyEnd) and smtp.lmtp:
-        return replies_from(await smtp.body_result(), smtp.replies_owed)
-    return (await reply_to(event, smtp),)
+def answer_at_once(event: Question, smtp: SMTP) -> Reply:
+    """Answer an ``event`` whose hook is the default one, which never waits."""
+    try:
+        _CALLS[type(event)](event, smtp).send(None)
+    except StopIteration as done:
+        return reply_from(done.value)
+    raise RuntimeError("a default hook waits")
 
 
-async def reply_to(event: Question, smtp: SMTP) -> Reply:
-    """Call the hook of ``event``, and make a reply of what it returns."""
-    hooks, session, envelope = smtp.hooks, smtp.session, smtp.envelope
-    match event:
-        case Mail(address, mail_options):
-            return reply_from(
-                await hooks.handle_MAIL(smtp, session, envelope, address, mail_options)
-            )
-        case Rcpt(address, rcpt_options):
-            return reply_from(
-                await hooks.handle_RCPT(smtp, session, envelope, address, rcpt_options)
-            )
-        case Data():
-            return replies.START_MAIL_INPUT
-        case Bdat():
-            return replies.CHUNK_OK
-        case BodyEnd():
-            return worst_reply(await smtp.body_result())
-        case Connected():
-            return reply_from(await hooks.handle_CONNECT(smtp, session, envelope))
-        case Ehlo(hostname) | Lhlo(hostname):
-            responses = _responses(smtp)
-            return ehlo_reply(await hooks.handle_EHLO(smtp, session, envelope, hostname, responses))
-        case Helo(hostname):
-            return reply_from(await hooks.handle_HELO(smtp, session, envelope, hostname))
-        case Rset():
-            return reply_from(await hooks.handle_RSET(smtp, session, envelope))
-        case Noop(arg):
-            return reply_from(await hooks.handle_NOOP(smtp, session, envelope, arg))
-        case Quit():
-            return reply_from(await hooks.handle_QUIT(smtp, session, envelope))
-        case Vrfy(address):
-            return reply_from(await hooks.handle_VRFY(smtp, session, envelope, address))
-        case Expn(address):
-            return reply_from(await hooks.handle_EXPN(smtp, session, envelope, address))
-        case Help(topic):
-            return reply_from(await hooks.handle_HELP(smtp, session, envelope, topic))
-        case StartTls():
-            return replies.READY_FOR_TLS
-        case Auth():
-            verdict = await hooks.handle_AUTH(smtp, session, envelope, list(event.args))
-            if verdict is MISSING:
-                return await authenticate(event, smtp)
-            return await conclude(event.mechanism, reply_from(verdict), smtp)
-        case Xclient():
-            return Reply(220, (f"{smtp.hostname} {smtp.ident}",))
-        case Xforward():
-            return replies.OK
-        case Unknown(verb, text):
-            result = await smtp.own_command(verb, text)
-            # None is good from a method that has pushed its reply.
-            return reply_from(result) if smtp.replies_owed or result else replies.OK
-        case _:
-            assert_never(event)
+# What is called for each event: a hook, or what stands for one.
+
+_Call = Coroutine[object, None, object]
+
+
+def _connected(event: Connected, smtp: SMTP) -> _Call:
+    return smtp.hooks.handle_CONNECT(smtp, smtp.session, smtp.envelope)
+
+
+def _helo(event: Helo, smtp: SMTP) -> _Call:
+    return smtp.hooks.handle_HELO(smtp, smtp.session, smtp.envelope, event.hostname)
+
+
+async def _ehlo(event: Ehlo | Lhlo, smtp: SMTP) -> Reply:
+    ask, session, envelope = smtp.hooks.handle_EHLO, smtp.session, smtp.envelope
+    return ehlo_reply(await ask(smtp, session, envelope, event.hostname, _responses(smtp)))
+
+
+def _mail(event: Mail, smtp: SMTP) -> _Call:
+    return smtp.hooks.handle_MAIL(smtp, smtp.session, smtp.envelope, event.address, event.options)
+
+
+def _rcpt(event: Rcpt, smtp: SMTP) -> _Call:
+    return smtp.hooks.handle_RCPT(smtp, smtp.session, smtp.envelope, event.address, event.options)
+
+
+async def _data(event: Data, smtp: SMTP) -> Reply:
+    return replies.START_MAIL_INPUT
+
+
+async def _bdat(event: Bdat, smtp: SMTP) -> Reply:
+    return replies.CHUNK_OK
+
+
+def _body_end(event: BodyEnd, smtp: SMTP) -> _Call:
+    return smtp.body_result()
+
+
+def _rset(event: Rset, smtp: SMTP) -> _Call:
+    return smtp.hooks.handle_RSET(smtp, smtp.session, smtp.envelope)
+
+
+def _noop(event: Noop, smtp: SMTP) -> _Call:
+    return smtp.hooks.handle_NOOP(smtp, smtp.session, smtp.envelope, event.arg)
+
+
+def _quit(event: Quit, smtp: SMTP) -> _Call:
+    return smtp.hooks.handle_QUIT(smtp, smtp.session, smtp.envelope)
+
+
+def _vrfy(event: Vrfy, smtp: SMTP) -> _Call:
+    return smtp.hooks.handle_VRFY(smtp, smtp.session, smtp.envelope, event.address)
+
+
+def _expn(event: Expn, smtp: SMTP) -> _Call:
+    return smtp.hooks.handle_EXPN(smtp, smtp.session, smtp.envelope, event.address)
+
+
+def _help(event: Help, smtp: SMTP) -> _Call:
+    return smtp.hooks.handle_HELP(smtp, smtp.session, smtp.envelope, event.topic)
+
+
+async def _starttls(event: StartTls, smtp: SMTP) -> Reply:
+    return replies.READY_FOR_TLS
+
+
+async def _auth(event: Auth, smtp: SMTP) -> Reply:
+    ask, session, envelope = smtp.hooks.handle_AUTH, smtp.session, smtp.envelope
+    verdict = await ask(smtp, session, envelope, list(event.args))
+    if verdict is MISSING:
+        return await authenticate(event, smtp)
+    return await conclude(event.mechanism, reply_from(verdict), smtp)
+
+
+async def _xclient(event: Xclient, smtp: SMTP) -> Reply:
+    return Reply(220, (f"{smtp.hostname} {smtp.ident}",))
+
+
+async def _xforward(event: Xforward, smtp: SMTP) -> Reply:
+    return replies.OK
+
+
+async def _unknown(event: Unknown, smtp: SMTP) -> Reply:
+    result = await smtp.own_command(event.verb, event.arg)
+    # None is good from a method that has pushed its reply.
+    return reply_from(result) if smtp.replies_owed or result else replies.OK
+
+
+_CALLS: Mapping[type[Event], Callable[..., _Call]] = {
+    Connected: _connected,
+    Helo: _helo,
+    Ehlo: _ehlo,
+    Lhlo: _ehlo,
+    Mail: _mail,
+    Rcpt: _rcpt,
+    Data: _data,
+    Bdat: _bdat,
+    BodyEnd: _body_end,
+    Rset: _rset,
+    Noop: _noop,
+    Quit: _quit,
+    Vrfy: _vrfy,
+    Expn: _expn,
+    Help: _help,
+    StartTls: _starttls,
+    Auth: _auth,
+    Xclient: _xclient,
+    Xforward: _xforward,
+    Unknown: _unknown,
+}
 
 
 def _responses(smtp: SMTP) -> list[str]:
@@ -166,10 +230,10 @@ def reply_from(result: object) -> Reply:
         ValueError: It is a text, but not of one reply.
         TypeError: It is something else.
     """
-    if isinstance(result, str):
-        return Reply.parse(result)
     if isinstance(result, Reply):
         return result
+    if isinstance(result, str):
+        return Reply.parse(result)
     raise TypeError(f"a hook answers with a str or a Reply, not with {type(result).__name__}")
 
 

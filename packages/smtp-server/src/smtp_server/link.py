@@ -2,8 +2,10 @@
 
 import asyncio
 import sys
+import threading
 from abc import abstractmethod
 from collections.abc import Coroutine
+from time import monotonic
 from typing import cast
 
 from smtp_protocol.session import Peer
@@ -15,7 +17,20 @@ __all__: list[str] = []
 _LINGER = 2.0
 
 
-class Link(asyncio.Protocol):
+class _Inbox(threading.local):
+    """Where a thread's event loop puts what it reads; taken out before it reads again.
+
+    Making room anew for each read costs more than all that is done with the octets.
+    """
+
+    def __init__(self) -> None:
+        self.room = memoryview(bytearray(128 * 1024))
+
+
+_inbox = _Inbox()
+
+
+class Link(asyncio.BufferedProtocol):
     """A connection that can do one errand at a time, and ends without losing what it said."""
 
     _transport: asyncio.Transport
@@ -34,6 +49,10 @@ class Link(asyncio.Protocol):
         self._lost = False
 
     # What is left to the protocol above.
+
+    @abstractmethod
+    def data_received(self, data: bytes) -> None:
+        """Take what the peer sent."""
 
     @abstractmethod
     def _advance(self) -> None:
@@ -89,7 +108,15 @@ class Link(asyncio.Protocol):
         if self._lost:
             self._leave()
 
-    # Octets out, and in.
+    # Octets in, and out.
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Give room for what the peer sent."""
+        return _inbox.room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what the peer sent."""
+        self.data_received(bytes(_inbox.room[:nbytes]))
 
     def _flush(self) -> None:
         if self._output:
@@ -111,7 +138,7 @@ class Link(asyncio.Protocol):
             return
         self._reading = wanted
         if wanted:
-            self._last_sign = self._loop.time()
+            self._last_sign = monotonic()
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
@@ -123,14 +150,14 @@ class Link(asyncio.Protocol):
 
         One timer for the whole session will do, which is not set anew for each octet.
         """
-        self._last_sign = self._loop.time()
+        self._last_sign = monotonic()
         self._timer = self._loop.call_later(interval, self._check_time, interval)
 
     def _check_time(self, interval: float) -> None:
         patience = self._patience()
         left = interval
         if patience is not None:
-            left = self._last_sign + patience - self._loop.time()
+            left = self._last_sign + patience - monotonic()
             if left <= 0:
                 self._silent(patience)
                 return

@@ -35,6 +35,8 @@ class Networks:
     def __contains__(self, peer: Peer) -> bool:
         if not isinstance(peer, tuple):
             return self._unix
+        if not self._networks:
+            return False
         address = ip_address(peer[0].partition("%")[0])
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self._networks)

@@ -5,10 +5,13 @@ import inspect
 import logging
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import ClassVar, Literal, TypeVar, Unpack, cast
+from time import monotonic
+from typing import ClassVar, Literal, Unpack, cast
 
 from smtp_protocol import (
     MISSING,
+    NEED_DATA,
+    PAUSED,
     Answer,
     AnyHandler,
     Auth,
@@ -19,7 +22,6 @@ from smtp_protocol import (
     ConnectionClosed,
     Envelope,
     Event,
-    Hooks,
     Mail,
     ProxyHeaderError,
     Refused,
@@ -32,11 +34,10 @@ from smtp_protocol import (
     replies,
 )
 from smtp_protocol.auth import Missing
-from smtp_protocol.events import Signal
 from smtp_protocol.parser import syntaxes
 from smtp_server.bodies import MemoryBody, StreamedBody, decode
 from smtp_server.bookkeeping import forget_clear_text, record
-from smtp_server.dispatch import Question, answer, reply_from, reply_to
+from smtp_server.dispatch import Question, answer, answer_at_once, reply_from
 from smtp_server.limits import Budget, Connections
 from smtp_server.link import Link
 from smtp_server.log import log, logger
@@ -56,8 +57,6 @@ _MAX_ANSWERS = 64
 
 _TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
 _BUSY = _TRANSACTION | {State.TLS, State.CLOSED}
-
-T = TypeVar("T")
 
 
 class SMTP(Link):
@@ -89,6 +88,8 @@ class SMTP(Link):
     ) -> None:
         super().__init__()
         self.setup = prepare(self, handler, keywords) if setup is None else setup
+        #: The handler's hooks.
+        self.hooks = self.setup.hooks
         self.session = Session()
         self.envelope = Envelope()
         self.budget = Budget(self.setup.settings)
@@ -98,7 +99,6 @@ class SMTP(Link):
         self.connections: Connections | None = None
         #: With it, TLS begins behind the PROXY header.
         self.implicit_tls: Certificates | None = None
-        self._connection = ServerConnection(self.setup.config)
         self._body: MemoryBody | StreamedBody | None = None
         # Those whose hook is at work, be it that it cleans up behind a message that was cut.
         self._streams: set[StreamedBody] = set()
@@ -178,17 +178,12 @@ class SMTP(Link):
         self._reply(self._event, Reply(334, (text,)))
         # It may have come already, and is then taken at once.
         self._response = waiting = self._loop.create_future()
-        self._last_sign = self._loop.time()
+        self._last_sign = monotonic()
         self._advance()
         response = await waiting
         return MISSING if response is None else response
 
     # What the dispatcher sees.
-
-    @property
-    def hooks(self) -> Hooks:
-        """The handler's hooks."""
-        return self.setup.hooks
 
     @property
     def replies_owed(self) -> int:
@@ -201,11 +196,11 @@ class SMTP(Link):
         method = getattr(self, method_name(verb))
         return await method(arg)
 
-    async def body_result(self) -> object:
+    def body_result(self) -> Coroutine[object, None, object]:
         """Have the message handled that is complete now."""
         if isinstance(self._body, StreamedBody):
-            return await self._body.result()
-        return await self.hooks.handle_DATA(self, self.session, self.envelope)
+            return self._body.result()
+        return self.hooks.handle_DATA(self, self.session, self.envelope)
 
     def log_failure(self, event: Event, error: Exception) -> None:
         """Log that a hook failed on ``event``."""
@@ -218,8 +213,10 @@ class SMTP(Link):
         """Greet, after what has to come before that."""
         self.session.peer = self._attach(transport, self.setup.settings.loop)
         self.session.loop = self._loop
+        self._connection = ServerConnection(self.setup.config)
         self._verbose = logger.isEnabledFor(logging.DEBUG)
-        log(logging.DEBUG, self.session, "Connection from %r", self.session.peer)
+        if self._verbose:
+            log(logging.DEBUG, self.session, "Connection from %r", self.session.peer)
         settings = self.setup.settings
         room = self.connections is None or self.connections.enter(self, settings)
         if not room and settings.proxy_protocol_timeout:
@@ -238,7 +235,7 @@ class SMTP(Link):
 
     def data_received(self, data: bytes) -> None:
         """Take what the peer sent."""
-        self._last_sign = self._loop.time()
+        self._last_sign = monotonic()
         if self._connection.state is State.TLS:
             self._early.append(data)
             return
@@ -257,7 +254,8 @@ class SMTP(Link):
         """Forget the session, after the hook that may still be at work."""
         if self._lost:
             return
-        log(logging.DEBUG, self.session, "Connection closed (%r)", error)
+        if self._verbose:
+            log(logging.DEBUG, self.session, "Connection closed (%r)", error)
         self._connection.close()
         self._forget_body()
         if self._response is not None and not self._response.done():
@@ -355,7 +353,7 @@ class SMTP(Link):
             self._connection.tls_refused()
 
     def _go_on_inside_tls(self) -> None:
-        self._last_sign = self._loop.time()
+        self._last_sign = monotonic()
         for data in self._early:
             self._connection.receive_data(data)
         self._early.clear()
@@ -370,19 +368,18 @@ class SMTP(Link):
         if self._advancing:
             return
         self._advancing = True
+        connection, quick = self._connection, self.setup.quick
         while self._writing and (self._task is None or self._response is not None):
-            event = self._connection.next_event()
-            kind = type(event)
-            if kind in self.setup.quick:
-                question = cast(Question, event)
-                self._event = question
-                self._reply(question, _run(reply_to(question, self)))
+            event = connection.next_event()
+            if event is NEED_DATA or event is PAUSED:
+                break
+            if type(event) in quick:
+                self._event = question = cast(Question, event)
+                self._reply(question, answer_at_once(question, self))
                 if len(self._output) >= _MAX_ANSWERS:
                     self._flush()  # and see whether the peer reads them
             elif isinstance(event, BodyChunk):
                 self._open_body().write(event.data)
-            elif isinstance(event, Signal):
-                break
             elif isinstance(event, Refused):
                 self._refuse(event)
             elif isinstance(event, AuthResponse):
@@ -395,11 +392,12 @@ class SMTP(Link):
         self._advancing = False
         if self._output:
             self._flush()
-        if not (self._body is None and self._task is None and self._reading and self._writing):
+        if self._task is not None or self._streams or not (self._reading and self._writing):
             self._regulate_reading()
 
     def _refuse(self, event: Refused) -> None:
         self._conclude(event, [event.reply] * self._connection.replies_owed)
+        self._count_error()
         self._respond(event, None)
 
     def _respond(self, event: Event, data: bytes | None) -> None:
@@ -415,6 +413,8 @@ class SMTP(Link):
         reply = self._reply_without_hook(event)
         if reply is not None:
             self._conclude(event, [reply] * self._connection.replies_owed)
+            if reply is replies.UNKNOWN_COMMAND:
+                self._count_error()
             return
         self._flush()
         self._start(self._wait(event))
@@ -439,7 +439,7 @@ class SMTP(Link):
             answers = await answer(event, self)
         finally:
             self._errand_done()
-        self._last_sign = self._loop.time()
+        self._last_sign = monotonic()
         self._conclude(event, answers)
         self._advance()
 
@@ -463,9 +463,6 @@ class SMTP(Link):
             self._moved(before, after)
         elif isinstance(event, Mail):
             self.envelope = Envelope()  # of a transaction that did not begin
-        wrong = isinstance(event, Refused) or reply is replies.UNKNOWN_COMMAND
-        if wrong and not connection.reply_owed:  # once, however many recipients LMTP has
-            self._count_error()
         if self._stopping:
             self._stop_if_idle()
 
@@ -618,12 +615,3 @@ class SMTP(Link):
             return  # the handshake reads
         full = self._body is not None and self._body.full
         self._read(self._connection.buffered <= _MAX_WAITING and not full)
-
-
-def _run(coroutine: Coroutine[object, None, T]) -> T:
-    """Run a coroutine that never waits."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return cast(T, done.value)
-    raise RuntimeError("a default hook waits")

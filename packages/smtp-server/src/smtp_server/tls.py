@@ -58,7 +58,7 @@ class Certificates:
 async def start_tls(
     loop: asyncio.AbstractEventLoop,
     transport: asyncio.Transport,
-    protocol: asyncio.Protocol,
+    protocol: asyncio.BaseProtocol,
     certificates: Certificates,
     limit: float,
 ) -> asyncio.Transport:
