@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.benchmarks import linearity
 from tests.benchmarks.loads import LoadFailed, Missing, program
-from tests.benchmarks.measure import Sample
+from tests.benchmarks.measure import Sample, elsewhere
 from tests.benchmarks.peers import PEERS, Peer, install_node
 from tests.benchmarks.report import Report, Result, machine, today
 from tests.benchmarks.rows import ROWS, Row, Scale, Trial
@@ -40,20 +40,24 @@ def main(arguments: list[str]) -> None:
     if options.tables:
         print(Report.read(options.tables).text())
         return
-    try:
-        if options.install_node:
+    if options.install_node:
+        try:
             install_node(options.install_node)
-    except Missing as error:
-        parser.error(str(error))
+        except Missing as reason:
+            parser.error(str(reason))
     rows = [row for row in ROWS if row.key in options.rows]
     peers = dict(_present(peer for peer in PEERS if _library(peer) in options.peers))
+    start, before = time.monotonic(), elsewhere()
+    results = list(_results(rows, list(peers), options.rounds, _scale(options.quick)))
+    doubled = _linearity() if _LINEARITY in options.rows else {}
+    others = (elsewhere() - before) / (time.monotonic() - start)
     report = Report(
         date=today(),
-        machine=machine(),
+        machine={**machine(), "busy with other things": f"{others:.0%} of a core"},
         versions={peer.name: version for peer, version in peers.items()},
         rounds=options.rounds,
-        results=list(_results(rows, list(peers), options.rounds, _scale(options.quick))),
-        linearity=_linearity() if _LINEARITY in options.rows else {},
+        results=results,
+        linearity=doubled,
     )
     report.write(options.json)
     print(report.text())

@@ -1,11 +1,12 @@
-"""Measure: what the kernel counted for a process, and nothing that the process says of itself."""
+"""Measure: what the kernel counted, and nothing that a process says of itself."""
 
+import os
 import re
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Sample", "cpu_time", "memory"]
+__all__ = ["Sample", "cpu_time", "elsewhere", "memory"]
 
 # CPUCLOCK_SCHED: the number of a process's CPU clock is made of this and its id, as by
 # clock_getcpuclockid(3).
@@ -37,3 +38,15 @@ def memory(pid: int, field: str) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     [kilobytes] = re.findall(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
     return int(kilobytes) * 1024
+
+
+def elsewhere() -> float:
+    """Seconds of CPU time that went to none of us so far: other processes, other machines.
+
+    Children count as ours when they have ended.
+    """
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
+    )
+    busy = user + nice + system + irq + softirq + steal
+    return busy / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
