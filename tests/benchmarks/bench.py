@@ -94,7 +94,7 @@ def _some_of(known: list[str]) -> Callable[[str], list[str]]:
 
 
 def _scale(quick: bool) -> Scale:
-    full = Scale(0.1, 200) if quick else Scale()
+    full = Scale(0.2, 200) if quick else Scale()
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = full.connections if limit == resource.RLIM_INFINITY else limit - _SPARE
     return replace(full, connections=min(full.connections, most))

@@ -29,11 +29,11 @@ class Scale:
     """How much is done for one sample.
 
     Args:
-        seconds: How long a load should take.
+        load: The part of a row's messages that are sent.
         connections: How many connections are idle at a time.
     """
 
-    seconds: float = 0.4
+    load: float = 1.0
     connections: int = 2000
 
 
@@ -74,16 +74,19 @@ class Row:
 
 
 def _load(
-    load: Load, first: int, amount: float = 1.0
+    load: Load, messages: int, amount: float = 1.0
 ) -> Callable[[Row, Peer, Scale], AbstractContextManager[Trial]]:
-    """Send messages, as many as fill the time, each of an ``amount`` of what the unit names."""
+    """Send so many messages to each server, and each of an ``amount`` of what the unit names.
+
+    Not as many as take some time: a server that is slow would then have more of the cost of new
+    connections in each message.
+    """
 
     @contextmanager
     def prepare(row: Row, peer: Peer, scale: Scale) -> Iterator[Trial]:
+        count = max(1, round(messages * scale.load))
         with running(peer, row.job) as server:
-            # The first messages are slower, with a compiler that looks on (node) above all.
-            load(server.port, first)
-            count = max(first, round(first * scale.seconds / load(server.port, first)))
+            # The first are slower, with a compiler that looks on (node) above all.
             load(server.port, count)
 
             def trial() -> Sample:
@@ -178,7 +181,7 @@ ROWS = (
         speed="messages/s",
         factor=1e6,
         job="data",
-        prepare=_load(_kept, 50),
+        prepare=_load(_kept, 1000),
         targets={"aiosmtpd": 0.20, "smtp-sink": 2.0},
     ),
     Row(
@@ -188,7 +191,7 @@ ROWS = (
         speed="messages/s",
         factor=1e6,
         job="data",
-        prepare=_load(_each, 50),
+        prepare=_load(_each, 500),
         targets={"aiosmtpd": 0.28, "smtp-sink": 2.5},
     ),
     Row(
@@ -198,7 +201,7 @@ ROWS = (
         speed="MB/s",
         factor=1e3,
         job="data",
-        prepare=_load(_bodies, 1, amount=10),
+        prepare=_load(_bodies, 2, amount=10),
         targets={"aiosmtpd": 0.11, "smtp-sink": 0.7},
     ),
     Row(
@@ -208,7 +211,7 @@ ROWS = (
         speed="messages/s",
         factor=1e6,
         job="data",
-        prepare=_load(pipelining, 50),
+        prepare=_load(pipelining, 1000),
         needs="",
         targets={"aiosmtpd": 0.18, "smtp-sink": 4.0},
     ),
@@ -268,7 +271,7 @@ ROWS = (
         speed="messages/s",
         factor=1e6,
         job="tls",
-        prepare=_load(starttls, 10),
+        prepare=_load(starttls, 80),
         needs="",
     ),
     Row(
@@ -278,7 +281,7 @@ ROWS = (
         speed="messages/s",
         factor=1e6,
         job="lmtp",
-        prepare=_load(_lmtp, 50),
+        prepare=_load(_lmtp, 1000),
     ),
     Row(
         key="J",
@@ -287,6 +290,6 @@ ROWS = (
         speed="MB/s",
         factor=1e3,
         job="stream",
-        prepare=_load(_bodies, 1, amount=10),
+        prepare=_load(_bodies, 2, amount=10),
     ),
 )

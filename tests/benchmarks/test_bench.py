@@ -15,7 +15,7 @@ from tests.benchmarks.measure import Sample, cpu_time, memory
 from tests.benchmarks.peers import PEERS, Peer, running
 from tests.benchmarks.rows import ROWS, Row, Scale, Trial
 
-TINY = Scale(seconds=0.001, connections=2)
+TINY = Scale(load=0.01, connections=2)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 
