@@ -230,8 +230,8 @@ def waiting_for_the_peer(session: Session) -> int:
     (smtp,) = [
         thing for thing in gc.get_objects() if isinstance(thing, SMTP) and thing.session is session
     ]
-    transport = smtp.__dict__["_transport"]
-    held = sum(map(len, smtp.__dict__["_output"]))
+    transport = getattr(smtp, "_transport")  # noqa: B009 it is not for users
+    held = sum(map(len, getattr(smtp, "_output")))  # noqa: B009
     size: int = transport.get_write_buffer_size()
     return held + size
 

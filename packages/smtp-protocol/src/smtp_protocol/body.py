@@ -107,7 +107,10 @@ class DataReceiver:
             ``data`` the rest begins. ``done`` tells whether the end was reached.
         """
         held = self._held
-        if held:
+        if data[start : start + 1] not in _DOT:
+            if self._virtual:
+                held, self._virtual = b"", 0  # the text begins, and with no period
+        elif held:
             # The end may have begun in the octets kept; it is then complete within four more.
             junction = held + data[start : start + 4]
             end = junction.find(_END)

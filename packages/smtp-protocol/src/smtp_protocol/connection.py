@@ -53,6 +53,11 @@ __all__ = ["ServerConnection"]
 
 _DEFAULT = ProtocolConfig()
 
+# What stands for a body before there is one.
+_NO_BDAT = Bdat(0)
+_NO_CHUNK = ChunkReceiver(0)
+_NO_POLICY = BodyPolicy(_DEFAULT)
+
 # A verb that the server's author took over moves the state as the built-in one does.
 _REQUESTS: Final[Mapping[str, Request]] = {
     command.__name__.upper(): command
@@ -107,8 +112,8 @@ class ServerConnection:
         self._config = config
         self._buffer = ReceiveBuffer()
         self._lines = LineReader(config.bare_newline)
-        self._body: DataReceiver | ChunkReceiver = DataReceiver()
-        self._policy = BodyPolicy(config)
+        self._body: DataReceiver | ChunkReceiver = _NO_CHUNK
+        self._policy = _NO_POLICY
         self._session = SessionState(config, tls=tls, trusted=trusted)
         self._enhanced = "ENHANCEDSTATUSCODES" in config.extensions
         self._eof = False
@@ -119,7 +124,7 @@ class ServerConnection:
         self._owed = 0
         self._request: Request = Connected
         # The chunk that is being read, and why it is refused.
-        self._chunk = Bdat(0)
+        self._chunk = _NO_BDAT
         self._chunk_error: ProtocolError | None = None
 
     @property

@@ -249,7 +249,7 @@ def ehlo_reply(result: list[str] | Answer) -> Reply:
 
 def worst_reply(result: object) -> Reply:
     """Make one reply of those for each recipient: the worst, for the client has but one."""
-    if isinstance(result, str | Reply):
+    if isinstance(result, (Reply, str)):
         return reply_from(result)
     if not isinstance(result, Sequence) or not result:
         raise TypeError(f"handle_DATA answers with a reply, not with {type(result).__name__}")
@@ -258,7 +258,7 @@ def worst_reply(result: object) -> Reply:
 
 def replies_from(result: object, number: int) -> Sequence[Reply]:
     """Make the replies of LMTP, one for each recipient (RFC 2033 §4.2)."""
-    if isinstance(result, str | Reply):
+    if isinstance(result, (Reply, str)):
         return [reply_from(result)] * number
     if not isinstance(result, Sequence) or len(result) != number:
         raise TypeError(f"handle_DATA answers once, or for each of the {number} recipients")

@@ -24,6 +24,7 @@ from smtp_protocol import (
     Event,
     Mail,
     ProxyHeaderError,
+    Quit,
     Refused,
     Reply,
     ServerConnection,
@@ -79,6 +80,31 @@ class SMTP(Link):
     #: Whether this is LMTP.
     lmtp: ClassVar[bool] = False
 
+    __slots__ = (
+        "__weakref__",
+        "_advancing",
+        "_begun",
+        "_body",
+        "_connection",
+        "_early",
+        "_event",
+        "_greeted",
+        "_response",
+        "_stopping",
+        "_streams",
+        "_verbose",
+        "budget",
+        "connections",
+        "envelope",
+        "hooks",
+        "implicit_tls",
+        "session",
+        "setup",
+        "trusted",
+    )
+
+    _connection: ServerConnection
+
     def __init__(
         self,
         handler: AnyHandler,
@@ -101,9 +127,9 @@ class SMTP(Link):
         self.implicit_tls: Certificates | None = None
         self._body: MemoryBody | StreamedBody | None = None
         # Those whose hook is at work, be it that it cleans up behind a message that was cut.
-        self._streams: set[StreamedBody] = set()
+        self._streams: tuple[StreamedBody, ...] = ()
         # What came inside TLS before the engine knew of that.
-        self._early: list[bytes] = []
+        self._early = b""
         self._event: Event = Connected()
         # The response to a challenge of AUTH that a hook waits for.
         self._response: asyncio.Future[bytes | None] | None = None
@@ -237,7 +263,7 @@ class SMTP(Link):
         """Take what the peer sent."""
         self._last_sign = monotonic()
         if self._connection.state is State.TLS:
-            self._early.append(data)
+            self._early += data
             return
         self._connection.receive_data(data)
         self._advance()
@@ -354,9 +380,8 @@ class SMTP(Link):
 
     def _go_on_inside_tls(self) -> None:
         self._last_sign = monotonic()
-        for data in self._early:
-            self._connection.receive_data(data)
-        self._early.clear()
+        early, self._early = self._early, b""
+        self._connection.receive_data(early)
         self._transport.resume_reading()
         self._stop_if_idle()
         self._advance()
@@ -473,6 +498,8 @@ class SMTP(Link):
         elif before in _TRANSACTION and after not in _TRANSACTION:
             self.envelope = Envelope()
             self._forget_body()
+        elif after is State.CLOSED and isinstance(self._event, Quit):
+            self._linger = False  # there is nothing that the client could still send
         elif after is State.TLS and self.setup.certificates is not None:
             self._flush()
             self._transport.pause_reading()
@@ -495,7 +522,7 @@ class SMTP(Link):
                 self._body = body = StreamedBody(
                     self._regulate_reading, self._stream_failed, self._stream_ended
                 )
-                self._streams.add(body)
+                self._streams += (body,)
                 hook = stream.handle_STREAM(self, self.session, self.envelope, body)
                 body.run(hook, self._loop)
         return self._body
@@ -523,12 +550,12 @@ class SMTP(Link):
         self.log_failure(BodyEnd(), error)
 
     def _stream_ended(self, body: StreamedBody) -> None:
-        self._streams.discard(body)
+        self._streams = tuple(other for other in self._streams if other is not body)
         if self._lost and self._task is None:
             self._leave()
 
     def _cancel_streams(self) -> None:
-        for body in tuple(self._streams):
+        for body in self._streams:
             body.cancel()
 
     # The connection's life.
