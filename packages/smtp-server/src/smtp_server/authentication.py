@@ -29,7 +29,7 @@ from smtp_protocol.auth import MECHANISM_NAME
 from smtp_server.log import log
 
 if TYPE_CHECKING:
-    from smtp_server.smtp import SMTP
+    from smtp_server.conversation import Conversation
 
 __all__: list[str] = []
 
@@ -56,7 +56,7 @@ def own_mechanisms(handler: object) -> Mapping[str, str]:
     return found
 
 
-def _own_method(name: str, smtp: SMTP) -> AuthMethod | None:
+def _own_method(name: str, smtp: Conversation) -> AuthMethod | None:
     setup = smtp.setup
     for owner, methods in (
         (setup.handler, setup.handler_mechanisms),
@@ -68,7 +68,7 @@ def _own_method(name: str, smtp: SMTP) -> AuthMethod | None:
     return None
 
 
-async def authenticate(event: Auth, smtp: SMTP) -> Reply:
+async def authenticate(event: Auth, smtp: Conversation) -> Reply:
     """Go through the exchange that ``event`` begins.
 
     Returns:
@@ -97,7 +97,7 @@ async def authenticate(event: Auth, smtp: SMTP) -> Reply:
 
 
 async def _run(
-    name: str, mechanism: Mechanism, response: bytes | None, smtp: SMTP
+    name: str, mechanism: Mechanism, response: bytes | None, smtp: Conversation
 ) -> AuthResult | None:
     step = mechanism.start(response)
     shown: object = None
@@ -119,7 +119,7 @@ async def _run(
                 return result
 
 
-async def _ask(name: str, auth_data: object, smtp: SMTP) -> AuthResult:
+async def _ask(name: str, auth_data: object, smtp: Conversation) -> AuthResult:
     settings = smtp.setup.settings
     authenticator, callback = settings.authenticator, settings.auth_callback
     arguments = (smtp, smtp.session, smtp.envelope, name, auth_data)
@@ -140,7 +140,7 @@ async def _ask(name: str, auth_data: object, smtp: SMTP) -> AuthResult:
     return AuthResult(success=False)
 
 
-async def _judge(name: str, result: AuthResult, smtp: SMTP) -> Reply:
+async def _judge(name: str, result: AuthResult, smtp: Conversation) -> Reply:
     reply = replies.AUTH_OK if result.success else replies.AUTH_FAILED
     if result.message is not None:
         message = Reply.parse(result.message)
@@ -151,7 +151,7 @@ async def _judge(name: str, result: AuthResult, smtp: SMTP) -> Reply:
     return await conclude(name, reply, smtp)
 
 
-async def conclude(name: str, reply: Reply, smtp: SMTP) -> Reply:
+async def conclude(name: str, reply: Reply, smtp: Conversation) -> Reply:
     """End an exchange with ``reply``; or with another, after too many failures.
 
     Args:

@@ -38,7 +38,7 @@ from smtp_protocol import (
 from smtp_server.authentication import authenticate, conclude
 
 if TYPE_CHECKING:
-    from smtp_server.smtp import SMTP
+    from smtp_server.conversation import Conversation
 
 __all__: list[str] = []
 
@@ -46,7 +46,7 @@ __all__: list[str] = []
 Question = Command | Connected | BodyEnd
 
 
-async def answer(event: Question, smtp: SMTP) -> Sequence[Reply]:
+async def answer(event: Question, smtp: Conversation) -> Sequence[Reply]:
     """Let the handler answer ``event``.
 
     Returns:
@@ -73,7 +73,7 @@ async def answer(event: Question, smtp: SMTP) -> Sequence[Reply]:
         return await _answer_failure(event, error, smtp)
 
 
-async def _answer_failure(event: Question, error: Exception, smtp: SMTP) -> Sequence[Reply]:
+async def _answer_failure(event: Question, error: Exception, smtp: Conversation) -> Sequence[Reply]:
     smtp.log_failure(event, error)
     try:
         reply = reply_from(await smtp.hooks.handle_exception(error))
@@ -83,7 +83,7 @@ async def _answer_failure(event: Question, error: Exception, smtp: SMTP) -> Sequ
     return [reply] * smtp.replies_owed
 
 
-def answer_at_once(event: Question, smtp: SMTP) -> Reply:
+def answer_at_once(event: Question, smtp: Conversation) -> Reply:
     """Answer an ``event`` whose hook is the default one, which never waits."""
     try:
         _CALLS[type(event)](event, smtp).send(None)
@@ -97,68 +97,68 @@ def answer_at_once(event: Question, smtp: SMTP) -> Reply:
 _Call = Coroutine[object, None, object]
 
 
-def _connected(event: Connected, smtp: SMTP) -> _Call:
+def _connected(event: Connected, smtp: Conversation) -> _Call:
     return smtp.hooks.handle_CONNECT(smtp, smtp.session, smtp.envelope)
 
 
-def _helo(event: Helo, smtp: SMTP) -> _Call:
+def _helo(event: Helo, smtp: Conversation) -> _Call:
     return smtp.hooks.handle_HELO(smtp, smtp.session, smtp.envelope, event.hostname)
 
 
-async def _ehlo(event: Ehlo | Lhlo, smtp: SMTP) -> Reply:
+async def _ehlo(event: Ehlo | Lhlo, smtp: Conversation) -> Reply:
     ask, session, envelope = smtp.hooks.handle_EHLO, smtp.session, smtp.envelope
     return ehlo_reply(await ask(smtp, session, envelope, event.hostname, _responses(smtp)))
 
 
-def _mail(event: Mail, smtp: SMTP) -> _Call:
+def _mail(event: Mail, smtp: Conversation) -> _Call:
     return smtp.hooks.handle_MAIL(smtp, smtp.session, smtp.envelope, event.address, event.options)
 
 
-def _rcpt(event: Rcpt, smtp: SMTP) -> _Call:
+def _rcpt(event: Rcpt, smtp: Conversation) -> _Call:
     return smtp.hooks.handle_RCPT(smtp, smtp.session, smtp.envelope, event.address, event.options)
 
 
-async def _data(event: Data, smtp: SMTP) -> Reply:
+async def _data(event: Data, smtp: Conversation) -> Reply:
     return replies.START_MAIL_INPUT
 
 
-async def _bdat(event: Bdat, smtp: SMTP) -> Reply:
+async def _bdat(event: Bdat, smtp: Conversation) -> Reply:
     return replies.CHUNK_OK
 
 
-def _body_end(event: BodyEnd, smtp: SMTP) -> _Call:
+def _body_end(event: BodyEnd, smtp: Conversation) -> _Call:
     return smtp.body_result()
 
 
-def _rset(event: Rset, smtp: SMTP) -> _Call:
+def _rset(event: Rset, smtp: Conversation) -> _Call:
     return smtp.hooks.handle_RSET(smtp, smtp.session, smtp.envelope)
 
 
-def _noop(event: Noop, smtp: SMTP) -> _Call:
+def _noop(event: Noop, smtp: Conversation) -> _Call:
     return smtp.hooks.handle_NOOP(smtp, smtp.session, smtp.envelope, event.arg)
 
 
-def _quit(event: Quit, smtp: SMTP) -> _Call:
+def _quit(event: Quit, smtp: Conversation) -> _Call:
     return smtp.hooks.handle_QUIT(smtp, smtp.session, smtp.envelope)
 
 
-def _vrfy(event: Vrfy, smtp: SMTP) -> _Call:
+def _vrfy(event: Vrfy, smtp: Conversation) -> _Call:
     return smtp.hooks.handle_VRFY(smtp, smtp.session, smtp.envelope, event.address)
 
 
-def _expn(event: Expn, smtp: SMTP) -> _Call:
+def _expn(event: Expn, smtp: Conversation) -> _Call:
     return smtp.hooks.handle_EXPN(smtp, smtp.session, smtp.envelope, event.address)
 
 
-def _help(event: Help, smtp: SMTP) -> _Call:
+def _help(event: Help, smtp: Conversation) -> _Call:
     return smtp.hooks.handle_HELP(smtp, smtp.session, smtp.envelope, event.topic)
 
 
-async def _starttls(event: StartTls, smtp: SMTP) -> Reply:
+async def _starttls(event: StartTls, smtp: Conversation) -> Reply:
     return replies.READY_FOR_TLS
 
 
-async def _auth(event: Auth, smtp: SMTP) -> Reply:
+async def _auth(event: Auth, smtp: Conversation) -> Reply:
     ask, session, envelope = smtp.hooks.handle_AUTH, smtp.session, smtp.envelope
     verdict = await ask(smtp, session, envelope, list(event.args))
     if verdict is MISSING:
@@ -166,15 +166,15 @@ async def _auth(event: Auth, smtp: SMTP) -> Reply:
     return await conclude(event.mechanism, reply_from(verdict), smtp)
 
 
-async def _xclient(event: Xclient, smtp: SMTP) -> Reply:
+async def _xclient(event: Xclient, smtp: Conversation) -> Reply:
     return Reply(220, (f"{smtp.hostname} {smtp.ident}",))
 
 
-async def _xforward(event: Xforward, smtp: SMTP) -> Reply:
+async def _xforward(event: Xforward, smtp: Conversation) -> Reply:
     return replies.OK
 
 
-async def _unknown(event: Unknown, smtp: SMTP) -> Reply:
+async def _unknown(event: Unknown, smtp: Conversation) -> Reply:
     result = await smtp.own_command(event.verb, event.arg)
     # None is good from a method that has pushed its reply.
     return reply_from(result) if smtp.replies_owed or result else replies.OK
@@ -204,7 +204,7 @@ _CALLS: Mapping[type[Event], Callable[..., _Call]] = {
 }
 
 
-def _responses(smtp: SMTP) -> list[str]:
+def _responses(smtp: Conversation) -> list[str]:
     setup, session = smtp.setup, smtp.session
     mechanisms = [
         name

@@ -1,0 +1,381 @@
+"""Conversation: one session's events become replies, in their order, with the help of the hooks."""
+
+import asyncio
+import logging
+from abc import abstractmethod
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from time import monotonic
+from typing import ClassVar, Literal, cast
+
+from smtp_protocol import (
+    MISSING,
+    NEED_DATA,
+    PAUSED,
+    Answer,
+    Auth,
+    AuthResponse,
+    BodyChunk,
+    BodyEnd,
+    Connected,
+    ConnectionClosed,
+    Envelope,
+    Event,
+    Mail,
+    Quit,
+    Refused,
+    Reply,
+    ServerConnection,
+    Session,
+    State,
+    Unknown,
+    replies,
+)
+from smtp_protocol.auth import Missing
+from smtp_protocol.parser import syntaxes
+from smtp_server.bodies import MemoryBody, StreamedBody, decode
+from smtp_server.bookkeeping import record
+from smtp_server.dispatch import Question, answer, answer_at_once, reply_from
+from smtp_server.limits import Budget
+from smtp_server.link import Link
+from smtp_server.log import log
+from smtp_server.setup import Setup
+from smtp_server.verbs import method_name, own_verbs
+
+__all__: list[str] = []
+
+# Octets that may wait for a hook before the socket is left unread.
+_MAX_WAITING = 64 * 1024
+
+# Answers to pipelined commands that go out together at most.
+_MAX_ANSWERS = 64
+
+_TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
+_BUSY = _TRANSACTION | {State.TLS, State.CLOSED}
+
+
+class Conversation(Link):
+    """What is said on one connection; a hook sees it as ``server``."""
+
+    #: Whether this is LMTP.
+    lmtp: ClassVar[bool] = False
+
+    __slots__ = (
+        "_advancing",
+        "_body",
+        "_connection",
+        "_event",
+        "_response",
+        "_stopping",
+        "_streams",
+        "_verbose",
+        "budget",
+        "envelope",
+        "hooks",
+        "session",
+        "setup",
+        "trusted",
+    )
+
+    _connection: ServerConnection
+    setup: Setup
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: The handler's hooks.
+        self.hooks = self.setup.hooks
+        self.session = Session()
+        self.envelope = Envelope()
+        self.budget = Budget(self.setup.settings)
+        #: Whether XCLIENT and XFORWARD are taken from the peer.
+        self.trusted = False
+        self._body: MemoryBody | StreamedBody | None = None
+        # Those whose hook is at work, be it that it cleans up behind a message that was cut.
+        self._streams: tuple[StreamedBody, ...] = ()
+        self._event: Event = Connected()
+        # The response to a challenge of AUTH that a hook waits for.
+        self._response: asyncio.Future[bytes | None] | None = None
+        # Whether each command is logged, which is looked at once for the connection.
+        self._verbose = False
+        self._advancing = False
+        self._stopping = False
+
+    @abstractmethod
+    def _start_tls(self) -> None:
+        """Do the handshake: STARTTLS was accepted."""
+
+    # What a hook sees.
+
+    @property
+    def hostname(self) -> str:
+        """The name that the server calls itself."""
+        return self.setup.hostname
+
+    @property
+    def ident(self) -> str:
+        """What follows the name in the greeting."""
+        return self.setup.ident
+
+    @property
+    def data_size_limit(self) -> int | None:
+        """The largest message in octets; ``None`` or 0 for no limit."""
+        return self.setup.settings.data_size_limit
+
+    @property
+    def enable_SMTPUTF8(self) -> bool:
+        """Whether SMTPUTF8 is offered."""
+        return self.setup.settings.enable_SMTPUTF8
+
+    @property
+    def syntaxes(self) -> Mapping[str, str]:
+        """The form of each command that the server takes, by its verb."""
+        kind: type = type(self)
+        return dict(sorted({**syntaxes(self.setup.config), **own_verbs(kind)}.items()))
+
+    async def push(self, answer: Answer) -> None:
+        """Send the reply to the command now; what the hook returns is then not sent.
+
+        Args:
+            answer: The reply, or its text.
+
+        Raises:
+            ValueError: The text is no reply.
+            RuntimeError: The command was answered already.
+        """
+        self._reply(self._event, reply_from(answer))
+        self._flush()
+
+    async def challenge_auth(
+        self, challenge: str | bytes, *, encode_to_b64: bool = True
+    ) -> bytes | Literal[Missing.MISSING]:
+        """Send a 334 challenge of AUTH and wait for the response (RFC 4954 §4).
+
+        Args:
+            challenge: What to send.
+            encode_to_b64: Whether it is still to be encoded.
+
+        Returns:
+            The response, decoded; `MISSING` when the client cancelled or sent rubbish, which
+            was then answered.
+
+        Raises:
+            RuntimeError: No AUTH is going on.
+        """
+        octets = challenge.encode() if isinstance(challenge, str) else challenge
+        text = b64encode(octets).decode() if encode_to_b64 else octets.decode()
+        if not isinstance(self._event, Auth | AuthResponse):
+            raise RuntimeError("a challenge is a part of AUTH")
+        self._reply(self._event, Reply(334, (text,)))
+        # It may have come already, and is then taken at once.
+        self._response = waiting = self._loop.create_future()
+        self._last_sign = monotonic()
+        self._advance()
+        response = await waiting
+        return MISSING if response is None else response
+
+    # What the dispatcher sees.
+
+    @property
+    def replies_owed(self) -> int:
+        """How many replies the event that is being answered still needs."""
+        return self._connection.replies_owed
+
+    async def own_command(self, verb: str, arg: str | None) -> Answer | None:
+        """Call this class's own method for ``verb``."""
+        method: Callable[[str | None], Awaitable[Answer | None]]
+        method = getattr(self, method_name(verb))
+        return await method(arg)
+
+    def body_result(self) -> Coroutine[object, None, object]:
+        """Have the message handled that is complete now."""
+        if isinstance(self._body, StreamedBody):
+            return self._body.result()
+        return self.hooks.handle_DATA(self, self.session, self.envelope)
+
+    def log_failure(self, event: Event, error: Exception) -> None:
+        """Log that a hook failed on ``event``."""
+        kind = type(event).__name__
+        log(logging.ERROR, self.session, "The hook for %s failed", kind, error=error)
+
+    # From events to replies.
+
+    def _advance(self) -> None:
+        """Work through what has come, until octets, a hook or the peer's reading are awaited."""
+        if self._advancing:
+            return
+        self._advancing = True
+        connection, quick = self._connection, self.setup.quick
+        while self._writing and (self._task is None or self._response is not None):
+            event = connection.next_event()
+            if event is NEED_DATA or event is PAUSED:
+                break
+            if type(event) in quick:
+                self._event = question = cast(Question, event)
+                self._reply(question, answer_at_once(question, self))
+                if len(self._output) >= _MAX_ANSWERS:
+                    self._flush()  # and see whether the peer reads them
+            elif isinstance(event, BodyChunk):
+                self._open_body().write(event.data)
+            elif isinstance(event, Refused):
+                self._refuse(event)
+            elif isinstance(event, AuthResponse):
+                self._respond(event, event.data)
+            elif isinstance(event, ConnectionClosed):
+                self._hang_up()
+                break
+            else:
+                self._consult(event)
+        self._advancing = False
+        if self._output:
+            self._flush()
+        if self._task is not None or self._streams or not (self._reading and self._writing):
+            self._regulate_reading()
+
+    def _refuse(self, event: Refused) -> None:
+        self._conclude(event, [event.reply] * self._connection.replies_owed)
+        self._count_error()
+        self._respond(event, None)
+
+    def _respond(self, event: Event, data: bytes | None) -> None:
+        """Give the hook that waits for a response of AUTH what came."""
+        response, self._response = self._response, None
+        self._event = event
+        if response is not None and not response.done():
+            response.set_result(data)
+
+    def _consult(self, event: Question) -> None:
+        """Have ``event`` answered: at once where that is possible, otherwise by a task."""
+        self._event = event
+        reply = self._reply_without_hook(event)
+        if reply is not None:
+            self._conclude(event, [reply] * self._connection.replies_owed)
+            if reply is replies.UNKNOWN_COMMAND:
+                self._count_error()
+            return
+        self._flush()
+        self._start(self._wait(event))
+
+    def _reply_without_hook(self, event: Question) -> Reply | None:
+        settings = self.setup.settings
+        if isinstance(event, Connected):
+            return None
+        if isinstance(event, BodyEnd):
+            return self._close_body(settings.decode_data)
+        if settings.command_call_limit is not None:
+            verb = event.verb if isinstance(event, Unknown) else type(event).__name__.upper()
+            closing = self.budget.command(verb)
+            if closing is not None:
+                return closing
+        if isinstance(event, Unknown) and not hasattr(self, method_name(event.verb)):
+            return replies.UNKNOWN_COMMAND
+        return None
+
+    async def _wait(self, event: Question) -> None:
+        try:
+            answers = await answer(event, self)
+        finally:
+            self._errand_done()
+        self._last_sign = monotonic()
+        self._conclude(event, answers)
+        self._advance()
+
+    def _conclude(self, event: Event, answers: Sequence[Reply]) -> None:
+        for reply in answers:
+            if self._connection.reply_owed:
+                self._reply(event, reply)
+
+    def _reply(self, event: Event, reply: Reply) -> None:
+        """Answer ``event``, and let session and envelope follow what the wire says."""
+        connection = self._connection
+        before = connection.state
+        self._output.append(connection.send(reply))
+        if self._verbose:
+            # A client that does not wait may send its password where it is no known command.
+            what = "Unknown()" if reply is replies.UNKNOWN_COMMAND else repr(event)
+            log(logging.DEBUG, self.session, "%s: %s", what, reply)
+        record(event, reply, self.session, self.envelope)
+        after = connection.state
+        if after is not before:
+            self._moved(before, after)
+        elif isinstance(event, Mail):
+            self.envelope = Envelope()  # of a transaction that did not begin
+        if self._stopping:
+            self._stop_if_idle()
+
+    def _moved(self, before: State, after: State) -> None:
+        """Do what goes with the state in which the session is now."""
+        if after is State.DATA:
+            self._open_body()
+        elif before in _TRANSACTION and after not in _TRANSACTION:
+            self.envelope = Envelope()
+            self._forget_body()
+        elif after is State.CLOSED and isinstance(self._event, Quit):
+            self._linger = False  # there is nothing that the client could still send
+        elif after is State.TLS:
+            self._flush()
+            self._start_tls()
+
+    def _count_error(self) -> None:
+        closing = self.budget.error()
+        if closing is not None and self._connection.state is not State.CLOSED:
+            log(logging.WARNING, self.session, "Too many errors")
+            self._output.append(self._connection.send(closing))
+
+    def _stop_if_idle(self) -> None:
+        busy = self._connection.state in _BUSY or self._connection.reply_owed
+        if self._stopping and not busy:
+            self._linger = False
+            self._output.append(self._connection.send(replies.CLOSING_SHUTDOWN))
+
+    def _regulate_reading(self) -> None:
+        if self._connection.state is State.TLS:
+            return  # the handshake reads
+        full = self._body is not None and self._body.full
+        self._read(self._connection.buffered <= _MAX_WAITING and not full)
+
+    # The message.
+
+    def _open_body(self) -> MemoryBody | StreamedBody:
+        if self._body is None:
+            stream = self.hooks.stream
+            if stream is None:
+                self._body = MemoryBody()
+            else:
+                self._body = body = StreamedBody(
+                    self._regulate_reading, self._stream_failed, self._stream_ended
+                )
+                self._streams += (body,)
+                hook = stream.handle_STREAM(self, self.session, self.envelope, body)
+                body.run(hook, self._loop)
+        return self._body
+
+    def _close_body(self, decode_data: bool) -> Reply | None:
+        """Put the message into the envelope; the reply is for one that cannot be decoded."""
+        envelope = self.envelope
+        envelope.content = self._open_body().content()
+        if decode_data:
+            utf8 = self.enable_SMTPUTF8 or envelope.mail_options.body == "8BITMIME"
+            envelope.text = decode(envelope.content, utf8)
+            return replies.NOT_ASCII if envelope.text is None else None
+        return None
+
+    def _forget_body(self) -> None:
+        body, self._body = self._body, None
+        if body is None:
+            return
+        body.abort()
+        limit = self.setup.settings.handler_timeout
+        if isinstance(body, StreamedBody) and body in self._streams and limit is not None:
+            self._loop.call_later(limit, body.cancel)
+
+    def _stream_failed(self, error: Exception) -> None:
+        self.log_failure(BodyEnd(), error)
+
+    def _stream_ended(self, body: StreamedBody) -> None:
+        self._streams = tuple(other for other in self._streams if other is not body)
+        if self._lost and self._task is None:
+            self._leave()
+
+    def _cancel_streams(self) -> None:
+        for body in self._streams:
+            body.cancel()
