@@ -115,6 +115,8 @@ def _present(peers: Iterable[Peer]) -> Iterator[tuple[Peer, str]]:
 
 def _results(rows: Iterable[Row], peers: list[Peer], rounds: int, scale: Scale) -> Iterator[Result]:
     for row in rows:
+        if not any(map(row.takes, peers)):
+            continue
         start = time.monotonic()
         try:
             if row.needs:
