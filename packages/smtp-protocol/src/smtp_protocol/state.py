@@ -206,7 +206,7 @@ class SessionState:
         self.trusted: bool = trusted
         self.options: MailOptions = _NO_OPTIONS
         self.recipients: int = 0
-        self._domains: frozenset[str] = frozenset()
+        self._domains = _NO_DOMAINS
         self._messages = 0
         self._restricted = config.require_starttls or config.auth_required
 
@@ -292,7 +292,7 @@ class SessionState:
             # A verb that the server's author took over has no parameters known here.
             self.options = event.options if isinstance(event, Mail) else _NO_OPTIONS
             self.recipients = 0
-            self._domains = frozenset()
+            self._domains = _NO_DOMAINS
             self._messages += 1
         elif request is Rcpt:
             self.recipients += 1
@@ -347,6 +347,7 @@ _TABLES: Mapping[int, Mapping[State, Mapping[Request, State]]] = {
 }
 
 _NO_OPTIONS = MailOptions()
+_NO_DOMAINS: frozenset[str] = frozenset()
 
 
 def _domain(address: str) -> str:

@@ -1,4 +1,4 @@
-"""Link: one connection below SMTP: octets out, flow in both directions, silence, TLS, the end."""
+"""Link: one connection below SMTP: octets in and out, silence, the TLS handshake, the end."""
 
 import asyncio
 import sys
