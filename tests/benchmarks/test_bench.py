@@ -58,7 +58,7 @@ def test_a_peer_that_is_missing_is_one_line(
 ) -> None:
     monkeypatch.setenv("NODE_PATH", str(tmp_path))
     bench.main(["--rows", "D", "--peers", "node", "--json", str(tmp_path / "figures.json")])
-    [line, _] = capsys.readouterr().err.splitlines()
+    [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("node is left out: node ")
 
 
