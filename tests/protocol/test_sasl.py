@@ -25,8 +25,7 @@ from smtp_protocol import (
     Step,
     replies,
 )
-from smtp_protocol.auth import MECHANISM_NAME
-from smtp_protocol.sasl import decode_base64
+from smtp_protocol.auth import BUILT_IN, MECHANISM_NAME, decode_base64
 
 YES, NO = AuthResult(success=True, auth_data="tim"), AuthResult(success=False)
 
@@ -54,6 +53,7 @@ def refusal(mechanism: str, response: bytes, *, first: bool = True) -> Reply:
 
 def test_names() -> None:
     assert all(MECHANISM_NAME.fullmatch(name) for name in MECHANISMS)
+    assert tuple(MECHANISMS) == BUILT_IN
     assert list(MECHANISMS)[-1] == "ANONYMOUS"
     # Each exchange has an object of its own.
     assert all(make() is not make() for make in MECHANISMS.values())

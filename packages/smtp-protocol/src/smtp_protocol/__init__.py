@@ -3,6 +3,9 @@
 Everything public is named here; the modules are where it lives.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from smtp_protocol.addresses import AddressSyntax, parse_forward_path, parse_reverse_path
 from smtp_protocol.auth import MISSING, AuthResult, LoginPassword, Missing, auth_mechanism
 from smtp_protocol.commands import (
@@ -67,7 +70,6 @@ from smtp_protocol.handler import (
     Server,
 )
 from smtp_protocol.hooks import Hooks
-from smtp_protocol.mechanisms import MECHANISMS
 from smtp_protocol.options import (
     Body,
     DeliverBy,
@@ -82,22 +84,25 @@ from smtp_protocol.parser import parse_command
 from smtp_protocol.proxy_header import ProxyData, ProxyHeaderError, ProxyHeaderReader
 from smtp_protocol.replies import EnhancedStatus, ProtocolError, Reply
 from smtp_protocol.reply_reader import ReplyReader
-from smtp_protocol.sasl import (
-    Anonymous,
-    Ask,
-    Challenge,
-    CramMD5Response,
-    ExternalIdentity,
-    Finished,
-    Mechanism,
-    OAuthToken,
-    Step,
-)
-from smtp_protocol.scram import ScramKeys, ScramLogin, ScramSHA1, ScramSHA256
 from smtp_protocol.session import Envelope, Peer, Recipient, Session, TLSInfo
 from smtp_protocol.state import State
 from smtp_protocol.version import __version__
 from smtp_protocol.xclient import ClientAttributes
+
+if TYPE_CHECKING:
+    from smtp_protocol.mechanisms import MECHANISMS
+    from smtp_protocol.sasl import (
+        Anonymous,
+        Ask,
+        Challenge,
+        CramMD5Response,
+        ExternalIdentity,
+        Finished,
+        Mechanism,
+        OAuthToken,
+        Step,
+    )
+    from smtp_protocol.scram import ScramKeys, ScramLogin, ScramSHA1, ScramSHA256
 
 __all__ = [
     "ALL_EXTENSIONS",
@@ -205,3 +210,29 @@ __all__ = [
     "parse_forward_path",
     "parse_reverse_path",
 ]
+
+# AUTH's mechanisms need cryptography, whose import takes long. Who has no AUTH never waits for it.
+_MECHANISMS = {
+    "MECHANISMS": "mechanisms",
+    "Anonymous": "sasl",
+    "Ask": "sasl",
+    "Challenge": "sasl",
+    "CramMD5Response": "sasl",
+    "ExternalIdentity": "sasl",
+    "Finished": "sasl",
+    "Mechanism": "sasl",
+    "OAuthToken": "sasl",
+    "ScramKeys": "scram",
+    "ScramLogin": "scram",
+    "ScramSHA1": "scram",
+    "ScramSHA256": "scram",
+    "Step": "sasl",
+}
+
+if not TYPE_CHECKING:  # to which every name would then seem to be here
+
+    def __getattr__(name: str) -> object:
+        if name not in _MECHANISMS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_MECHANISMS[name]}"), name)
+        return value

@@ -1,10 +1,14 @@
 """Authentication: the values that mechanisms, handlers and authenticators pass to one another."""
 
+import base64
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Literal, TypeVar
+
+from smtp_protocol import replies
+from smtp_protocol.replies import ProtocolError
 
 __all__ = ["MISSING", "AuthResult", "LoginPassword", "Missing", "auth_mechanism"]
 
@@ -52,6 +56,19 @@ class AuthResult:
     auth_data: object = field(default=None, repr=False)
 
 
+#: The built-in mechanisms, by the names that EHLO shows.
+BUILT_IN: Final = (
+    "SCRAM-SHA-256",
+    "SCRAM-SHA-1",
+    "CRAM-MD5",
+    "LOGIN",
+    "PLAIN",
+    "OAUTHBEARER",
+    "XOAUTH2",
+    "EXTERNAL",
+    "ANONYMOUS",
+)
+
 # RFC 4422 §3.1: sasl-mech = 1*20mech-char;  mech-char = UPPER-ALPHA / DIGIT / HYPHEN / UNDERSCORE
 MECHANISM_NAME = re.compile(r"[A-Z0-9_-]{1,20}")
 
@@ -75,3 +92,19 @@ def auth_mechanism(name: str) -> Callable[[FunctionT], FunctionT]:
         return function
 
     return decorate
+
+
+# RFC 4648 §4. What `base64` itself lets pass depends on the version of Python.
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+
+
+def decode_base64(text: str | bytes) -> bytes:
+    """Decode what AUTH carries.
+
+    Raises:
+        ProtocolError: It is not base64: 501.
+    """
+    octets = text.encode() if isinstance(text, str) else text
+    if not _BASE64.fullmatch(octets):
+        raise ProtocolError(replies.BAD_BASE64)
+    return base64.b64decode(octets)

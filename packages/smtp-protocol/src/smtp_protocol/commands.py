@@ -28,25 +28,45 @@ __all__ = [
 ]
 
 
+# Commands of the same form share it; values of two classes are never equal.
+
+
 @dataclass(frozen=True, slots=True)
-class Ehlo:
+class Bare:
+    """Nothing but its class."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Greeting:
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Introduction:
+    attributes: ClientAttributes
+
+
+class Ehlo(_Greeting):
     """EHLO (RFC 5321 §4.1.1.1): the client's name or address literal, as sent."""
 
-    hostname: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Helo:
+class Helo(_Greeting):
     """HELO (RFC 5321 §4.1.1.1)."""
 
-    hostname: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Lhlo:
+class Lhlo(_Greeting):
     """LHLO (RFC 2033 §4.1), the EHLO of LMTP."""
 
-    hostname: str
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +85,10 @@ class Rcpt:
     options: RcptOptions
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(Bare):
     """DATA (RFC 5321 §4.1.1.4)."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +102,10 @@ class Bdat:
     last: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StartTls:
+class StartTls(Bare):
     """STARTTLS (RFC 3207 §4)."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +121,22 @@ class Auth:
     args: tuple[str, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Xclient:
+class Xclient(_Introduction):
     """XCLIENT (Postfix's XCLIENT_README): who the client behind a proxy is."""
 
-    attributes: ClientAttributes
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Xforward:
+class Xforward(_Introduction):
     """XFORWARD (Postfix's XFORWARD_README): who the client before a filter was."""
 
-    attributes: ClientAttributes
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rset:
+class Rset(Bare):
     """RSET (RFC 5321 §4.1.1.5)."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,23 +146,22 @@ class Noop:
     arg: str
 
 
-@dataclass(frozen=True, slots=True)
-class Quit:
+class Quit(Bare):
     """QUIT (RFC 5321 §4.1.1.10)."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Vrfy:
+
+class Vrfy(_Question):
     """VRFY (RFC 5321 §4.1.1.6): a user name or a mailbox, as sent."""
 
-    address: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Expn:
+class Expn(_Question):
     """EXPN (RFC 5321 §4.1.1.7): the name of a mailing list, as sent."""
 
-    address: str
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

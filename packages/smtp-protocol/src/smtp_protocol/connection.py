@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from smtp_protocol import replies
+from smtp_protocol.auth import decode_base64
 from smtp_protocol.body import BodyPolicy, ChunkReceiver, DataReceiver
 from smtp_protocol.buffer import ReceiveBuffer
 from smtp_protocol.commands import (
@@ -46,7 +47,6 @@ from smtp_protocol.events import (
 from smtp_protocol.lines import LineReader
 from smtp_protocol.parser import parse_command
 from smtp_protocol.replies import ParameterError, ProtocolError, Reply
-from smtp_protocol.sasl import decode_base64
 from smtp_protocol.state import Request, SessionState, State
 
 __all__ = ["ServerConnection"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Literal
 
-from smtp_protocol.commands import Command
+from smtp_protocol.commands import Bare, Command
 from smtp_protocol.replies import Reply
 
 __all__ = [
@@ -34,9 +34,10 @@ NEED_DATA: Final[Literal[Signal.NEED_DATA]] = Signal.NEED_DATA
 PAUSED: Final[Literal[Signal.PAUSED]] = Signal.PAUSED
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(Bare):
     """The connection is there; the reply to it is the greeting (RFC 5321 §3.1)."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,10 @@ class BodyChunk:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class BodyEnd:
+class BodyEnd(Bare):
     """The message is complete."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,10 @@ class AuthResponse:
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionClosed:
+class ConnectionClosed(Bare):
     """Nothing more comes: the peer ended the connection, or the session is over."""
+
+    __slots__ = ()
 
 
 Event = Command | Connected | BodyChunk | BodyEnd | AuthResponse | Refused | ConnectionClosed

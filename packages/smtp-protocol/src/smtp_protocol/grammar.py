@@ -6,12 +6,12 @@ repetitions are possessive, so that there is nothing to go back to.
 
 import re
 
-# RFC 6531 §3.3 adds UTF8-non-ascii to atext, qtextSMTP and sub-domain. Which of those characters
-# can be in an address at all is looked at in addresses.py.
-_UTF8 = r"\x80-\U0010FFFF"
+# RFC 6531 §3.3 adds UTF8-non-ascii to atext, qtextSMTP, sub-domain and esmtp-value. Their sets are
+# written as the ASCII that is not in them, which compiles forty times as fast. Which characters
+# beyond ASCII can be in an address at all is looked at in addresses.py.
 
-# RFC 5322 §3.2.3: atext = ALPHA / DIGIT / "!" / "#" / ... / "~"
-_ATEXT = rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_UTF8}-]"
+# RFC 5322 §3.2.3: atext is printable and none of the specials ( ) < > [ ] : ; @ \ , . "
+_ATEXT = r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f]'
 
 # RFC 5321 §4.1.2: Dot-string = Atom *("."  Atom);  Atom = 1*atext
 _DOT_STRING = rf"{_ATEXT}++(?:\.{_ATEXT}++)*+"
@@ -19,10 +19,11 @@ _DOT_STRING = rf"{_ATEXT}++(?:\.{_ATEXT}++)*+"
 # RFC 5321 §4.1.2: Quoted-string = DQUOTE *QcontentSMTP DQUOTE
 #   QcontentSMTP = qtextSMTP / quoted-pairSMTP
 #   quoted-pairSMTP = %d92 %d32-126;  qtextSMTP = %d32-33 / %d35-91 / %d93-126
-_QUOTED_STRING = rf'"(?:[ !#-\[\]-~{_UTF8}]|\\[ -~])*+"'
+_QUOTED_STRING = r'"(?:[^\x00-\x1f"\\\x7f]|\\[ -~])*+"'
 
 # RFC 5321 §4.1.2: sub-domain = Let-dig [Ldh-str];  Ldh-str = *( ALPHA / DIGIT / "-" ) Let-dig
-_SUB_DOMAIN = rf"[A-Za-z0-9{_UTF8}]++(?:-++[A-Za-z0-9{_UTF8}]++)*+"
+_LET_DIG = r"[^\x00-/:-@\[-`{-\x7f]"
+_SUB_DOMAIN = rf"{_LET_DIG}++(?:-++{_LET_DIG}++)*+"
 
 # RFC 5321 §4.1.2: Domain = sub-domain *("." sub-domain)
 _DOMAIN = rf"{_SUB_DOMAIN}(?:\.{_SUB_DOMAIN})*+"
@@ -45,7 +46,8 @@ STRICT_PATH = re.compile(
 # obs-local-part of RFC 5322 §4.4), "_" in host names, spaces around the brackets, or no brackets.
 _WORD = rf"(?:{_ATEXT}++|{_QUOTED_STRING})"
 _LENIENT_LOCAL = rf"\.*+{_WORD}(?:\.++(?:{_WORD})?+)*+"
-_LENIENT_SUB = rf"[A-Za-z0-9_{_UTF8}]++(?:-++[A-Za-z0-9_{_UTF8}]++)*+"
+_LENIENT_LET_DIG = r"[^\x00-/:-@\[-^`{-\x7f]"
+_LENIENT_SUB = rf"{_LENIENT_LET_DIG}++(?:-++{_LENIENT_LET_DIG}++)*+"
 _LENIENT_DOMAIN = rf"{_LENIENT_SUB}(?:\.{_LENIENT_SUB})*+"
 _LENIENT_MAILBOX = rf"{_LENIENT_LOCAL}@(?:{_LENIENT_DOMAIN}|{_LITERAL})"
 LENIENT_PATH = re.compile(
@@ -54,8 +56,8 @@ LENIENT_PATH = re.compile(
 
 # What nearly all clients send, in one step: no route, no quoted string, no literal.
 _PLAIN_PATH = rf"<({_DOT_STRING}@{_DOMAIN})>( .*)?"
-PLAIN_FROM = re.compile(rf"FROM:{_PLAIN_PATH}", re.IGNORECASE | re.ASCII)
-PLAIN_TO = re.compile(rf"TO:{_PLAIN_PATH}", re.IGNORECASE | re.ASCII)
+PLAIN_FROM = re.compile(rf"(?i:FROM):{_PLAIN_PATH}")
+PLAIN_TO = re.compile(rf"(?i:TO):{_PLAIN_PATH}")
 
 # RFC 5321 §4.1.2: Reverse-path = Path / "<>"
 STRICT_NULL_PATH = re.compile(r"<>")
@@ -74,7 +76,7 @@ IPV4_LITERAL = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 #   esmtp-keyword = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")
 #   esmtp-value = 1*(%d33-60 / %d62-126), and UTF8-non-ascii (RFC 6531 §3.3)
 ESMTP_PARAMETER = re.compile(
-    rf"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*+)(?:=(?P<value>[!-<>-~{_UTF8}]++))?"
+    r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*+)(?:=(?P<value>[^\x00-\x20=\x7f]++))?"
 )
 
 # RFC 5321 §2.4: verbs are ASCII; digits, "-" and "_" are for the verbs of extensions.

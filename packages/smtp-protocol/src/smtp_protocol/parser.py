@@ -10,6 +10,7 @@ from smtp_protocol.addresses import (
     parse_reverse_path,
     plain_path,
 )
+from smtp_protocol.auth import decode_base64
 from smtp_protocol.commands import (
     Auth,
     Bdat,
@@ -35,7 +36,6 @@ from smtp_protocol.config import ProtocolConfig
 from smtp_protocol.options import MailOptions, RcptOptions
 from smtp_protocol.parameters import parse_options
 from smtp_protocol.replies import ParameterError, ProtocolError, syntax_error
-from smtp_protocol.sasl import decode_base64
 from smtp_protocol.xclient import XCLIENT_NAMES, XFORWARD_NAMES, parse_attributes
 
 __all__ = ["parse_command"]

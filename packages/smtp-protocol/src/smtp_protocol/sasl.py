@@ -4,10 +4,8 @@ A mechanism never decides alone who may log in: it asks, with what the client ha
 (`Ask`), and is told (`Mechanism.resolve`). Comparisons that the server makes take constant time.
 """
 
-import base64
 import hmac
 import json
-import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -248,19 +246,3 @@ def _bearer(pair: bytes) -> bytes:
     if pair[:12].lower() != b"auth=bearer ":
         raise ProtocolError(replies.BAD_AUTH_RESPONSE)
     return pair[12:].strip()
-
-
-# RFC 4648 §4. What `base64` itself lets pass depends on the version of Python.
-_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
-
-
-def decode_base64(text: str | bytes) -> bytes:
-    """Decode what AUTH carries.
-
-    Raises:
-        ProtocolError: It is not base64: 501.
-    """
-    octets = text.encode() if isinstance(text, str) else text
-    if not _BASE64.fullmatch(octets):
-        raise ProtocolError(replies.BAD_BASE64)
-    return base64.b64decode(octets)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
 from smtp_protocol import replies
-from smtp_protocol.auth import AuthResult
+from smtp_protocol.auth import AuthResult, decode_base64
 from smtp_protocol.replies import ProtocolError
-from smtp_protocol.sasl import Ask, Challenge, Finished, Mechanism, Step, decode_base64
+from smtp_protocol.sasl import Ask, Challenge, Finished, Mechanism, Step
 
 __all__ = ["ScramKeys", "ScramLogin", "ScramSHA1", "ScramSHA256"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from smtp_protocol import (
@@ -15,17 +15,14 @@ from smtp_protocol import (
     Auth,
     AuthResult,
     Challenge,
-    Envelope,
     Finished,
     LoginPassword,
     Mechanism,
     ProtocolError,
     Reply,
     Server,
-    Session,
     replies,
 )
-from smtp_protocol.auth import MECHANISM_NAME
 from smtp_server.log import log
 
 if TYPE_CHECKING:
@@ -33,27 +30,8 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-#: Decides whether what a client has shown is right; it may be sync or async.
-Authenticator = Callable[
-    [Server, Session, Envelope, str, object], AuthResult | Awaitable[AuthResult]
-]
-#: The simple form: mechanism, login, password.
-AuthCallback = Callable[[str, bytes, bytes], bool | Awaitable[bool]]
 #: A mechanism that somebody wrote as a method.
 AuthMethod = Callable[[Server, list[str]], Awaitable[AuthResult]]
-
-_PREFIX = "auth_"
-
-
-def own_mechanisms(handler: object) -> Mapping[str, str]:
-    """The methods of a handler that are mechanisms, by theirs: ``auth_X__NAME`` is X-NAME."""
-    found = {}
-    for name in dir(handler):
-        method = getattr(handler, name, None) if name.startswith(_PREFIX) else None
-        mechanism = getattr(method, "auth_mechanism", name[len(_PREFIX) :].replace("__", "-"))
-        if callable(method) and MECHANISM_NAME.fullmatch(mechanism):
-            found[mechanism] = name
-    return found
 
 
 def _own_method(name: str, smtp: Conversation) -> AuthMethod | None:

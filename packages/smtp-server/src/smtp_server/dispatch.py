@@ -35,7 +35,6 @@ from smtp_protocol import (
     ehlo_keywords,
     replies,
 )
-from smtp_server.authentication import authenticate, conclude
 
 if TYPE_CHECKING:
     from smtp_server.conversation import Conversation
@@ -159,6 +158,9 @@ async def _starttls(event: StartTls, smtp: Conversation) -> Reply:
 
 
 async def _auth(event: Auth, smtp: Conversation) -> Reply:
+    # It brings in cryptography, which a server without AUTH never needs.
+    from smtp_server.authentication import authenticate, conclude  # noqa: PLC0415
+
     ask, session, envelope = smtp.hooks.handle_AUTH, smtp.session, smtp.envelope
     verdict = await ask(smtp, session, envelope, list(event.args))
     if verdict is MISSING:

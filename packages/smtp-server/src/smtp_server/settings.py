@@ -1,17 +1,24 @@
 """Settings: what the keywords of a server say, checked once and shared by all its connections."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from smtp_protocol import MECHANISMS, AddressSyntax, BareNewline
+from smtp_protocol import AddressSyntax, AuthResult, BareNewline, Envelope, Server, Session
+from smtp_protocol.auth import BUILT_IN
 from smtp_protocol.extensions import check_extensions
-from smtp_server.authentication import AuthCallback, Authenticator
 from smtp_server.networks import UNIX
 from smtp_server.tls import TLSSource
 
 __all__: list[str] = []
+
+#: Decides whether what a client has shown is right; it may be sync or async.
+Authenticator = Callable[
+    [Server, Session, Envelope, str, object], AuthResult | Awaitable[AuthResult]
+]
+#: The simple form: mechanism, login, password.
+AuthCallback = Callable[[str, bytes, bytes], bool | Awaitable[bool]]
 
 
 class SharedKeywords(TypedDict, total=False):
@@ -192,6 +199,6 @@ class Settings:
             raise ValueError("require_starttls needs a tls_context")
         check_extensions(self.extensions)
         for mechanism in self.auth_mechanisms:
-            if mechanism not in MECHANISMS:
-                known = ", ".join(MECHANISMS)
+            if mechanism not in BUILT_IN:
+                known = ", ".join(BUILT_IN)
                 raise ValueError(f"there is no mechanism {mechanism!r}; there are {known}")

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from importlib import import_module
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -33,11 +34,10 @@ from smtp_protocol import (
     Xclient,
     Xforward,
 )
-from smtp_server.authentication import own_mechanisms
 from smtp_server.networks import Networks
 from smtp_server.settings import Settings, SMTPKeywords
 from smtp_server.tls import Certificates
-from smtp_server.verbs import own_verbs
+from smtp_server.verbs import own_mechanisms, own_verbs
 from smtp_server.version import __version__
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ def prepare(smtp: SMTP, handler: AnyHandler, keywords: SMTPKeywords) -> Setup:
     mechanisms = _offered(settings, hooks, own)
     if settings.auth_required and not mechanisms:
         raise ValueError("auth_required needs an authenticator, an auth_callback or a mechanism")
+    if mechanisms:
+        import_module("smtp_server.authentication")  # now, and not when a client waits for it
     _latest[kind] = setup = Setup(
         handler=handler,
         keywords=keywords,

@@ -1,12 +1,15 @@
-"""Verbs: the commands that a subclass of `SMTP` adds, as methods named ``smtp_VERB``."""
+"""Verbs: what methods add by their names: ``smtp_VERB`` a command, ``auth_MECH`` a mechanism."""
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TypeVar
 
+from smtp_protocol.auth import MECHANISM_NAME
+
 __all__ = ["syntax"]
 
 _PREFIX = "smtp_"
+_AUTH_PREFIX = "auth_"
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
@@ -39,3 +42,14 @@ def own_verbs(smtp_class: type) -> Mapping[str, str]:
 def method_name(verb: str) -> str:
     """The name of the method that answers ``verb``."""
     return _PREFIX + verb.replace("-", "__")
+
+
+def own_mechanisms(handler: object) -> Mapping[str, str]:
+    """The methods of a handler that are mechanisms, by theirs: ``auth_X__NAME`` is X-NAME."""
+    found = {}
+    for name in dir(handler):
+        method = getattr(handler, name, None) if name.startswith(_AUTH_PREFIX) else None
+        mechanism = getattr(method, "auth_mechanism", name[len(_AUTH_PREFIX) :].replace("__", "-"))
+        if callable(method) and MECHANISM_NAME.fullmatch(mechanism):
+            found[mechanism] = name
+    return found
