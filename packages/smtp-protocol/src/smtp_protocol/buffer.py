@@ -15,7 +15,7 @@ class ReceiveBuffer:
     def __init__(self) -> None:
         self.data: bytes = b""
         self.position: int = 0
-        self.behind = bytearray()
+        self.behind: bytearray = bytearray()
 
     def feed(self, octets: bytes) -> None:
         """Add ``octets``; without a copy when all before them was read."""
