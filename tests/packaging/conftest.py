@@ -1,12 +1,16 @@
 """Build the wheels and sdists once, and install the wheels in one fresh environment."""
 
 import os
+import shlex
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import zipfile
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,13 +22,16 @@ PACKAGES = Path(__file__).parents[2] / "packages"
 STRIPPED_PREFIXES = ("COVERAGE_", "PIP_", "PYTHON", "VIRTUAL_ENV", "HATCH_")
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path, cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command in a clean environment; a failure shows what it printed."""
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(STRIPPED_PREFIXES)
     }
+    environ |= variables
     done = subprocess.run(
-        command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done
@@ -68,6 +75,28 @@ class Environment:
         return run(self.scripts / executable, *arguments, cwd=self.elsewhere)
 
 
+@dataclass(frozen=True)
+class Unpacked:
+    """A source distribution's content."""
+
+    root: Path
+
+    def run(self, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run Python, with the packages of this test run, where ``pyproject.toml`` is."""
+        return run(sys.executable, *arguments, cwd=self.root, **variables)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A folder with the compiled wheel, for the interpreter and the packages of this test run."""
+
+    folder: Path
+
+    def run(self, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        """Run Python with this ``smtp_protocol`` before all others."""
+        return run(sys.executable, *arguments, cwd=cwd, PYTHONPATH=str(self.folder))
+
+
 def build(target: str, folder: Path) -> Path:
     for project in sorted(PACKAGES.iterdir()):
         run(sys.executable, "-m", "hatchling", "build", "-t", target, "-d", folder, cwd=project)
@@ -103,3 +132,58 @@ def fresh(wheel_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Envir
     elsewhere = root / "elsewhere"
     elsewhere.mkdir()
     return Environment(scripts, elsewhere)
+
+
+@pytest.fixture(scope="session")
+def unpacked(sdist_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
+    """The unpacked source distribution of ``smtp-protocol``."""
+    [sdist] = sdist_folder.glob("smtp_protocol-*.tar.gz")
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    [root] = folder.iterdir()
+    return Unpacked(root)
+
+
+def why_not_compile() -> str | None:
+    """What is missing for compiling an extension module, or ``None``."""
+    if find_spec("hatch_mypyc") is None:
+        return "hatch-mypyc is not installed"
+    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
+    include = sysconfig.get_path("include")
+    try:
+        done = subprocess.run(
+            [*compiler, "-fsyntax-only", "-I", include, "-x", "c", "-"],
+            input="#include <Python.h>\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    except OSError as error:
+        return f"no C compiler: {error}"
+    return f"no headers to compile with: {done.stderr[-200:]}" if done.returncode else None
+
+
+@pytest.fixture(scope="session")
+def compiled_wheel(unpacked: Unpacked, tmp_path_factory: pytest.TempPathFactory) -> Wheel:
+    """The compiled wheel, of the sdist: the hook leaves what it makes beside the sources."""
+    if why := why_not_compile():
+        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("compiled-wheel")
+    command = ("-m", "hatchling", "build", "-t", "wheel", "-d", folder)
+    unpacked.run(*command, HATCH_BUILD_HOOK_ENABLE_MYPYC="1")
+    [path] = folder.iterdir()
+    return Wheel(path)
+
+
+@pytest.fixture(scope="session")
+def compiled(
+    compiled_wheel: Wheel, fresh: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Compiled:
+    """The compiled wheel as pip installs it, in a folder that holds nothing else."""
+    folder = tmp_path_factory.mktemp("compiled")
+    pip = ("-m", "pip", "--isolated", "--disable-pip-version-check")
+    where = ("--no-index", "--no-deps", "--target", str(folder))
+    fresh.run("python", *pip, "install", *where, str(compiled_wheel.path))
+    return Compiled(folder)
