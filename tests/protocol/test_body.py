@@ -1,5 +1,6 @@
 """Body: the end of data at exactly CR LF . CR LF, dots unstuffed, and the limits."""
 
+import itertools
 import time
 from itertools import pairwise
 
@@ -81,6 +82,16 @@ def test_equals_the_reference(segments: list[bytes]) -> None:
         if refusal is not None:
             content = b""  # how much came before it was seen depends on the segments
         assert (content, refusal, behind) == expected[bare_newline]
+
+
+@pytest.mark.parametrize("length", range(6))
+def test_every_beginning_with_every_cut(length: int) -> None:
+    for beginning in map(bytes, itertools.product(b".\r\na", repeat=length)):
+        text = beginning + b"\r\n.\r\n"
+        kept, rest = reference(text)
+        for place in range(1, len(text)):
+            segments = [text[:place], text[place:]]
+            assert receive(segments, ProtocolConfig(bare_newline="keep")) == (kept, None, rest)
 
 
 @given(cut(PIECES.map(lambda text: text + b"\r\n.\r\n")), st.integers(1, 12), st.integers(2, 12))

@@ -108,7 +108,7 @@ class DataReceiver:
         """
         held = self._held
         if data[start : start + 1] not in _DOT:
-            if self._virtual:
+            if self._virtual and held == b"\r\n":
                 held, self._virtual = b"", 0  # the text begins, and with no period
         elif held:
             # The end may have begun in the octets kept; it is then complete within four more.

@@ -1,0 +1,35 @@
+"""The package: every public name is there, and what few programs need is imported for those."""
+
+import subprocess
+import sys
+
+import pytest
+
+import smtp_protocol
+
+LATE = ["smtp_protocol.sasl", "smtp_protocol.scram", "smtp_protocol.mechanisms"]
+
+
+def test_every_public_name_is_there() -> None:
+    for name in smtp_protocol.__all__:
+        assert getattr(smtp_protocol, name) is not None
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Sasl'"):
+        getattr(smtp_protocol, "Sasl")  # noqa: B009 mypy knows it, too
+
+
+def modules_after(statement: str) -> set[str]:
+    """What a new interpreter has imported of `LATE` after a statement."""
+    program = f"import sys; {statement}; print(*(name for name in {LATE} if name in sys.modules))"
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(run.stdout.split())
+
+
+def test_the_cryptography_of_auth_is_imported_when_it_is_asked_for() -> None:
+    assert modules_after("import smtp_protocol") == set()
+    assert modules_after("from smtp_protocol import MECHANISMS") == set(LATE)
+    assert modules_after("from smtp_protocol import LoginPassword, Ask") >= {"smtp_protocol.sasl"}
