@@ -6,6 +6,7 @@ Prints tables and writes all samples as JSON. docs/benchmarks.rst says what the 
 """
 
 import argparse
+import os
 import resource
 import signal
 import statistics
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.benchmarks import linearity
@@ -178,4 +180,8 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # So that the servers are ended too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    main(sys.argv[1:])
+    with TemporaryDirectory() as folder:
+        # Whatever was installed how: each library starts from byte code.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        main(sys.argv[1:])
