@@ -20,7 +20,8 @@ _LINGER = 2.0
 class _Inbox(threading.local):
     """Where a thread's event loop puts what it reads; taken out before it reads again.
 
-    Making room anew for each read costs more than all that is done with the octets.
+    Making room anew for each read costs more than all that is done with the octets. It is looked up
+    for each: a loop may go on in another thread.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,6 @@ class Link(asyncio.BufferedProtocol):
     # There are many connections: with slots each is smaller, and its attributes quicker to reach.
     __slots__ = (
         "_hung_up",
-        "_inbox",
         "_last_sign",
         "_linger",
         "_loop",
@@ -53,7 +53,6 @@ class Link(asyncio.BufferedProtocol):
     _loop: asyncio.AbstractEventLoop
 
     def __init__(self) -> None:
-        self._inbox = _inbox.room
         self._output: list[bytes] = []
         # The hook that is at work, or another errand that the next event has to wait for.
         self._task: asyncio.Task[None] | None = None
@@ -129,11 +128,11 @@ class Link(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Give room for what the peer sent."""
-        return self._inbox
+        return _inbox.room
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the peer sent."""
-        self.data_received(bytes(self._inbox[:nbytes]))
+        self.data_received(bytes(_inbox.room[:nbytes]))
 
     def _flush(self) -> None:
         if self._output:
