@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from smtplib import SMTP as Client
 from smtplib import SMTPServerDisconnected
@@ -555,3 +556,29 @@ def test_unthreaded_on_a_unix_socket(tmp_path: Path) -> None:
     controller.loop.run_until_complete(controller.loop.shutdown_default_executor())
     controller.loop.close()
     assert not path.exists()
+
+
+def test_each_thread_has_its_own_octets() -> None:
+    """Two servers that read at the same time do not read into the same place."""
+    handlers = [Keeper(), Keeper(), Keeper()]
+    controllers = [Controller(each, "127.0.0.1", 0, ready_timeout=DEADLINE) for each in handlers]
+    contents = [(letter * 70 + b"\r\n") * 40_000 for letter in (b"a", b"b", b"c")]
+
+    def send(controller: Controller, content: bytes) -> None:
+        with client_of(controller) as client:
+            for _ in range(3):
+                client.sendmail("anne@example.com", "bart@example.com", content)
+
+    with ExitStack() as stack:
+        for controller in controllers:
+            stack.enter_context(controller)
+        senders = [
+            threading.Thread(target=send, args=pair)
+            for pair in zip(controllers, contents, strict=True)
+        ]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join(DEADLINE)
+    for handler, content in zip(handlers, contents, strict=True):
+        assert [envelope.content == content for envelope in handler.envelopes] == [True] * 3

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import pytest
 from tests.server.support import (
+    DEADLINE,
     HOSTNAME,
     Dialogue,
     Gate,
@@ -475,6 +476,29 @@ async def test_a_handler_that_fails_to_say_goodbye(caplog: pytest.LogCaptureFixt
         await client.ask("QUIT")
     assert len(handler.gone) == 1
     assert "handle_DISCONNECT failed" in caplog.text
+
+
+async def test_the_connection_is_closed_after_quit_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("smtp_server.link._LINGER", 2 * DEADLINE)
+    handler = Keeper()
+    async with dialogue(handler) as client:
+        assert await client.ask("QUIT") == "221 Bye"
+        await eventually(lambda: handler.gone)  # the client has not closed its side
+
+
+async def test_a_subclass_may_have_attributes_of_its_own() -> None:
+    class Counting(SMTP):
+        calls = 0
+
+        async def smtp_PING(self, arg: str | None) -> str:
+            self.calls += 1
+            return f"250 {self.calls}"
+
+    async with service_of(Counting, Keeper()) as service, talking(service) as client:
+        assert await client.ask("PING") == "250 1"
+        assert await client.ask("PING") == "250 2"
 
 
 async def test_handlers_may_set_attributes_of_their_own() -> None:
