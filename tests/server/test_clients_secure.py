@@ -246,6 +246,59 @@ def test_curl_that_requires_tls_where_there_is_none(tmp_path: Path) -> None:
         assert server.envelopes == []
 
 
+# msmtp, whose SASL is that of GNU, SCRAM included.
+
+
+def by_msmtp(server: SMTPServer, *options: str, tls: TLSMode, status: int = 0) -> None:
+    """msmtp, without any file of the user's and with the message as it is."""
+    run(
+        "msmtp",
+        *("--file", os.devnull, "--host", server.host, "--port", str(server.port)),
+        *("--domain", "client.test", "--timeout", str(int(DEADLINE)), "--from", SENDER),
+        *("--tls=on", f"--tls-starttls={'on' if tls == 'starttls' else 'off'}"),
+        *("--tls-trust-file", server.ca_file),
+        *("--set-date-header=off", "--set-from-header=off", "--set-msgid-header=off"),
+        *options,
+        *RECIPIENTS,
+        stdin=CONTENT.decode().replace("\r\n", "\n"),
+        status=status,
+    )
+
+
+def msmtp_login(mechanism: str, password: str = PASSWORD) -> list[str]:
+    """The options for a mechanism; a token is a password to it."""
+    return [
+        f"--auth={mechanism.lower()}",
+        f"--user={USER}",
+        f"--passwordeval=printf %s '{password}'",
+    ]
+
+
+@TLS
+@pytest.mark.parametrize(
+    "mechanism",
+    ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER"],
+)
+def test_msmtp(tls: TLSMode, mechanism: str) -> None:
+    if mechanism.lower() not in run("msmtp", "--version").split():
+        pytest.skip(f"this msmtp has no {mechanism}")
+    password = TOKEN if mechanism in {"XOAUTH2", "OAUTHBEARER"} else PASSWORD
+    with server_for(tls, mechanism, password=password) as server:
+        by_msmtp(server, *msmtp_login(mechanism, password), tls=tls)
+        session = arrived(server)
+    check_tls(session)
+    check_user(session, mechanism)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256"])
+def test_msmtp_with_another_password(mechanism: str) -> None:
+    if mechanism.lower() not in run("msmtp", "--version").split():
+        pytest.skip(f"this msmtp has no {mechanism}")
+    with server_for("starttls", mechanism) as server:
+        by_msmtp(server, *msmtp_login(mechanism, "another"), tls="starttls", status=77)
+        assert server.envelopes == []
+
+
 # aiosmtplib.
 
 
