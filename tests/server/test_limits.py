@@ -17,7 +17,7 @@ from tests.server.support import (
 )
 
 from smtp_handlers import Sink
-from smtp_protocol import Envelope, Server, Session
+from smtp_protocol import Envelope, Reply, Server, Session, replies
 from smtp_server import SMTP, Service, serve
 
 IDLE = "421 4.4.2 Idle for too long, closing the connection"
@@ -100,6 +100,18 @@ async def test_a_hooks_refusal_is_no_error_of_the_client() -> None:
 
     async with dialogue(Refuses(), max_errors=1) as client:
         assert await client.tell(*["NOOP"] * 5) == "550 No"
+
+
+async def test_a_command_of_ones_own_that_is_unknown_after_all() -> None:
+    class Shy(SMTP):
+        async def smtp_PING(self, arg: str | None) -> Reply:
+            return replies.UNKNOWN_COMMAND
+
+    service = service_of(Shy, Keeper(), max_errors=2)
+    async with service, talking(service) as client:
+        assert (await client.ask("PING")).startswith("500")
+        await client.send("PING\r\n")
+        assert (await client.rest()).endswith(f"\r\n{ERRORS}\r\n")
 
 
 async def test_an_error_that_ends_the_session_is_the_last_word() -> None:

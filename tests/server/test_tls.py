@@ -535,6 +535,43 @@ async def test_a_handshake_that_fails(
     assert all(record.levelno <= logging.INFO for record in caplog.records), caplog.text
 
 
+async def test_a_loop_that_cannot_do_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object) -> None:
+        raise TypeError("a transport of somebody else's")
+
+    monkeypatch.setattr("smtp_server.link.start_tls", fail)
+    handler = Keeper()
+    service = serve(handler, "127.0.0.1", 0, tls_context=shared_server_context(), timeout=None)
+    async with service, await Dialogue.connect(service.addresses[0]) as client:
+        await client.reply()
+        await client.tell(HELLO, "STARTTLS")
+        await _rest_of_a_broken_session(client)
+        await eventually(lambda: handler.gone)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+async def test_a_loop_that_cannot_do_it_behind_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: object) -> None:
+        raise TypeError("a transport of somebody else's")
+
+    monkeypatch.setattr("smtp_server.link.start_tls", fail)
+    service = serve(
+        Keeper(),
+        "127.0.0.1",
+        0,
+        ssl_context=shared_server_context(),
+        proxy_protocol_timeout=DEADLINE,
+    )
+    async with service, await Dialogue.connect(service.addresses[0]) as client:
+        await client.send("PROXY UNKNOWN\r\n")
+        await _rest_of_a_broken_session(client)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
 async def test_the_service_ends_in_the_middle_of_a_handshake() -> None:
     handler = Keeper()
     service = serve(handler, "127.0.0.1", 0, tls_context=shared_server_context())

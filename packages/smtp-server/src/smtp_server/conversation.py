@@ -249,8 +249,6 @@ class Conversation(Link):
         reply = self._reply_without_hook(event)
         if reply is not None:
             self._conclude(event, [reply] * self._connection.replies_owed)
-            if reply is replies.UNKNOWN_COMMAND:
-                self._count_error()
             return
         self._flush()
         self._start(self._wait(event))
@@ -299,6 +297,8 @@ class Conversation(Link):
             self._moved(before, after)
         elif isinstance(event, Mail):
             self.envelope = Envelope()  # of a transaction that did not begin
+        if reply is replies.UNKNOWN_COMMAND:
+            self._count_error()
         if self._stopping:
             self._stop_if_idle()
 

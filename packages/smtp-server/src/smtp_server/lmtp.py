@@ -14,4 +14,6 @@ class LMTP(SMTP):
     answers, one for each of ``envelope.rcpt_tos`` in their order; a single one is for all.
     """
 
+    __slots__ = ()
+
     lmtp: ClassVar[bool] = True

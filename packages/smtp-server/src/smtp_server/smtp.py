@@ -8,6 +8,7 @@ from typing import Unpack
 
 from smtp_protocol import (
     AnyHandler,
+    Connected,
     Envelope,
     ProxyHeaderError,
     Reply,
@@ -147,7 +148,9 @@ class SMTP(Conversation):
         except (OSError, ProxyHeaderError) as error:
             log(logging.INFO, self.session, "No session: %s", error or "time is over")
             self._drop()
-            return
+        except Exception as error:
+            self.log_failure(Connected(), error)
+            self._drop()
         finally:
             self._errand_done()
         if not self._lost:
@@ -193,34 +196,33 @@ class SMTP(Conversation):
     async def _switch_to_tls(self, certificates: Certificates) -> None:
         """Go on inside TLS, after the reply to STARTTLS (RFC 3207 §4)."""
         try:
-            await self._encrypt(certificates, self.setup.settings.tls_handshake_timeout)
-            self._transport.pause_reading()
-            forget_clear_text(self.session)
-            self.envelope = Envelope()
-            self._note_tls()
-            await self._have_tls_approved()
-        except OSError as error:
-            log(logging.INFO, self.session, "The TLS handshake failed: %s", error)
+            try:
+                await self._encrypt(certificates, self.setup.settings.tls_handshake_timeout)
+            except OSError as error:
+                log(logging.INFO, self.session, "The TLS handshake failed: %s", error)
+                self._drop()
+            else:
+                await self._begin_inside_tls()
+        except Exception as error:
+            self.log_failure(StartTls(), error)
             self._drop()
         finally:
             self._errand_done()
         if not self._lost:
             self._go_on_inside_tls()
 
-    async def _have_tls_approved(self) -> None:
-        try:
-            async with asyncio.timeout(self.setup.settings.handler_timeout):
-                accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
-                good = await accepted if inspect.isawaitable(accepted) else accepted
-        except Exception as error:
-            self.log_failure(StartTls(), error)
-            self._drop()
-            return
-        if self._lost:
-            return
-        self._connection.tls_started()
-        if not good:
-            self._connection.tls_refused()
+    async def _begin_inside_tls(self) -> None:
+        self._transport.pause_reading()
+        forget_clear_text(self.session)
+        self.envelope = Envelope()
+        self._note_tls()
+        async with asyncio.timeout(self.setup.settings.handler_timeout):
+            accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
+            good = await accepted if inspect.isawaitable(accepted) else accepted
+        if not self._lost:
+            self._connection.tls_started()
+            if not good:
+                self._connection.tls_refused()
 
     def _go_on_inside_tls(self) -> None:
         self._last_sign = monotonic()
