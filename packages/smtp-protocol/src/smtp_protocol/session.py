@@ -44,7 +44,6 @@ class Session:
     """One client's connection. Handlers may set attributes of their own.
 
     Attributes:
-        id: Short, unique in the process, and in each log record of the session.
         peer: The client: host and port, a path, or ``None``; behind a PROXY header the client
             that it names.
         host_name: What the client called itself in HELO or EHLO; ``None`` before.
@@ -60,7 +59,7 @@ class Session:
     """
 
     def __init__(self, peer: Peer = None, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self.id: str = f"{next(_numbers):06x}"
+        self._number = next(_numbers)
         self.peer = peer
         self.host_name: str | None = None
         self.extended_smtp = False
@@ -72,6 +71,11 @@ class Session:
         self.xclient: ClientAttributes | None = None
         self.forwarded: ClientAttributes | None = None
         self.loop = loop
+
+    @property
+    def id(self) -> str:
+        """Short, unique in the process, and in each log record of the session."""
+        return f"{self._number:06x}"
 
     @property
     def peer_host(self) -> str:

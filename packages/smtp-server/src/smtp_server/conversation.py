@@ -50,6 +50,8 @@ _MAX_WAITING = 64 * 1024
 # Answers to pipelined commands that go out together at most.
 _MAX_ANSWERS = 64
 
+_CONNECTED = Connected()
+
 _TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
 _BUSY = _TRANSACTION | {State.TLS, State.CLOSED}
 
@@ -92,7 +94,8 @@ class Conversation(Link):
         self._body: MemoryBody | StreamedBody | None = None
         # Those whose hook is at work, be it that it cleans up behind a message that was cut.
         self._streams: tuple[StreamedBody, ...] = ()
-        self._event: Event = Connected()
+        # What a hook is asked about.
+        self._event: Event = _CONNECTED
         # The response to a challenge of AUTH that a hook waits for.
         self._response: asyncio.Future[bytes | None] | None = None
         # Whether each command is logged, which is looked at once for the connection.
@@ -210,8 +213,7 @@ class Conversation(Link):
             if event is NEED_DATA or event is PAUSED:
                 break
             if type(event) in quick:
-                self._event = question = cast(Question, event)
-                self._reply(question, answer_at_once(question, self))
+                self._reply(event, answer_at_once(cast(Question, event), self))
                 if len(self._output) >= _MAX_ANSWERS:
                     self._flush()  # and see whether the peer reads them
             elif isinstance(event, BodyChunk):
@@ -294,7 +296,7 @@ class Conversation(Link):
         record(event, reply, self.session, self.envelope)
         after = connection.state
         if after is not before:
-            self._moved(before, after)
+            self._moved(event, before, after)
         elif isinstance(event, Mail):
             self.envelope = Envelope()  # of a transaction that did not begin
         if reply is replies.UNKNOWN_COMMAND:
@@ -302,14 +304,14 @@ class Conversation(Link):
         if self._stopping:
             self._stop_if_idle()
 
-    def _moved(self, before: State, after: State) -> None:
+    def _moved(self, event: Event, before: State, after: State) -> None:
         """Do what goes with the state in which the session is now."""
         if after is State.DATA:
             self._open_body()
         elif before in _TRANSACTION and after not in _TRANSACTION:
             self.envelope = Envelope()
             self._forget_body()
-        elif after is State.CLOSED and isinstance(self._event, Quit):
+        elif after is State.CLOSED and isinstance(event, Quit):
             self._linger = False  # there is nothing that the client could still send
         elif after is State.TLS:
             self._flush()
