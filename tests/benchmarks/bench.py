@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     start, before = time.monotonic(), elsewhere()
     results = list(_results(rows, list(peers), options.rounds, _scale(options.quick)))
     doubled = _linearity() if _LINEARITY in options.rows else {}
-    others = (elsewhere() - before) / (time.monotonic() - start)
+    others = max(0.0, (elsewhere() - before) / (time.monotonic() - start))
     report = Report(
         date=today(),
         machine={**machine(), "busy with other things": f"{others:.0%} of a core"},
