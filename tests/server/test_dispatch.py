@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, cast, get_args
 
 import pytest
 from tests.server.support import (
@@ -28,7 +28,7 @@ from smtp_protocol import (
     Session,
 )
 from smtp_server import SMTP
-from smtp_server.dispatch import ehlo_reply, reply_from, worst_reply
+from smtp_server.dispatch import CALLS, Question, ehlo_reply, reply_from, worst_reply
 
 LOCAL_ERROR = "451 Local error in processing"
 
@@ -136,6 +136,10 @@ class Everything(Handler):
 
     async def handle_DISCONNECT(self, server: Server, session: Session) -> None:
         self.note("DISCONNECT")
+
+
+def test_every_question_has_its_call() -> None:
+    assert set(CALLS) == set(get_args(Question))
 
 
 async def test_every_hook_is_called() -> None:

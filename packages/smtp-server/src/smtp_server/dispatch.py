@@ -55,10 +55,10 @@ async def answer(event: Question, smtp: Conversation) -> Sequence[Reply]:
     try:
         limit = smtp.setup.settings.handler_timeout
         if limit is None or isinstance(event, Auth):
-            result = await _CALLS[type(event)](event, smtp)
+            result = await CALLS[type(event)](event, smtp)
         else:
             async with asyncio.timeout(limit):
-                result = await _CALLS[type(event)](event, smtp)
+                result = await CALLS[type(event)](event, smtp)
         if isinstance(event, BodyEnd):
             return replies_from(result, smtp.replies_owed) if smtp.lmtp else (worst_reply(result),)
         return (reply_from(result),)
@@ -85,7 +85,7 @@ async def _answer_failure(event: Question, error: Exception, smtp: Conversation)
 def answer_at_once(event: Question, smtp: Conversation) -> Reply:
     """Answer an ``event`` whose hook is the default one, which never waits."""
     try:
-        _CALLS[type(event)](event, smtp).send(None)
+        CALLS[type(event)](event, smtp).send(None)
     except StopIteration as done:
         return reply_from(done.value)
     raise RuntimeError("a default hook waits")
@@ -182,7 +182,8 @@ async def _unknown(event: Unknown, smtp: Conversation) -> Reply:
     return reply_from(result) if smtp.replies_owed or result else replies.OK
 
 
-_CALLS: Mapping[type[Event], Callable[..., _Call]] = {
+#: Each event that is answered with the help of a hook, and how that is called.
+CALLS: Mapping[type[Event], Callable[..., _Call]] = {
     Connected: _connected,
     Helo: _helo,
     Ehlo: _ehlo,
