@@ -53,9 +53,7 @@ class BodyPolicy:
                 self._measure_lines(payload, self._config.line_length_limit)
         if self._left is not None:
             self._left -= len(payload)
-            if self._left < 0:
-                return b""
-        return b"" if self._bare or self._long else payload
+        return payload if self.refusal is None else b""
 
     def _newlines(self, payload: bytes) -> bytes:
         policy = self._config.bare_newline

@@ -235,7 +235,6 @@ class Conversation(Link):
 
     def _refuse(self, event: Refused) -> None:
         self._conclude(event, [event.reply] * self._connection.replies_owed)
-        self._count_error()
         self._respond(event, None)
 
     def _respond(self, event: Event, data: bytes | None) -> None:
@@ -299,7 +298,8 @@ class Conversation(Link):
             self._moved(event, before, after)
         elif isinstance(event, Mail):
             self.envelope = Envelope()  # of a transaction that did not begin
-        if reply is replies.UNKNOWN_COMMAND:
+        wrong = reply is replies.UNKNOWN_COMMAND or isinstance(event, Refused)
+        if wrong and not connection.reply_owed:  # once, however many recipients LMTP has
             self._count_error()
         if self._stopping:
             self._stop_if_idle()
