@@ -211,28 +211,15 @@ __all__ = [
     "parse_reverse_path",
 ]
 
-# AUTH's mechanisms need cryptography, whose import takes long. Who has no AUTH never waits for it.
-_MECHANISMS = {
-    "MECHANISMS": "mechanisms",
-    "Anonymous": "sasl",
-    "Ask": "sasl",
-    "Challenge": "sasl",
-    "CramMD5Response": "sasl",
-    "ExternalIdentity": "sasl",
-    "Finished": "sasl",
-    "Mechanism": "sasl",
-    "OAuthToken": "sasl",
-    "ScramKeys": "scram",
-    "ScramLogin": "scram",
-    "ScramSHA1": "scram",
-    "ScramSHA256": "scram",
-    "Step": "sasl",
-}
+# AUTH's mechanisms need cryptography, whose import takes long. Who has no AUTH never waits for it:
+# all public names that are not here yet are found in these.
+_LATER = tuple(f"{__name__}.{module}" for module in ("sasl", "scram", "mechanisms"))
 
 if not TYPE_CHECKING:  # to which every name would then seem to be here
 
     def __getattr__(name: str) -> object:
-        if name not in _MECHANISMS:
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(f"{__name__}.{_MECHANISMS[name]}"), name)
+        home = next(module for module in map(import_module, _LATER) if name in module.__all__)
+        value = globals()[name] = getattr(home, name)
         return value
