@@ -247,23 +247,6 @@ async def test_an_end_that_the_peer_does_not_take_notice_of() -> None:
         await eventually(lambda: handler.gone)
 
 
-async def test_a_peer_that_does_not_read_its_replies_is_silent() -> None:
-    class Long(Keeper):
-        async def handle_NOOP(
-            self, server: Server, session: Session, envelope: Envelope, arg: str
-        ) -> str:
-            return "250 " + "x" * 1000
-
-    handler = Long()
-    async with dialogue(handler, timeout=1.0) as client:
-        transport = client.writer.transport
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
-        await client.flood(f"NOOP {'x' * 1000}\r\n")
-        await eventually(lambda: handler.gone)
-        transport.abort()
-
-
 async def test_no_timeout() -> None:
     async with dialogue(Sink(), timeout=None) as client:
         assert await client.ask("NOOP") == "250 OK"
