@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from smtp_protocol.addresses import AddressSyntax, parse_forward_path, parse_reverse_path
+from smtp_protocol.answers import Answer
 from smtp_protocol.auth import MISSING, AuthResult, LoginPassword, Missing, auth_mechanism
 from smtp_protocol.commands import (
     Auth,
@@ -45,7 +46,6 @@ from smtp_protocol.events import (
 )
 from smtp_protocol.extensions import ALL_EXTENSIONS, ehlo_keywords
 from smtp_protocol.handler import (
-    Answer,
     AnyHandler,
     BodyAborted,
     Handler,

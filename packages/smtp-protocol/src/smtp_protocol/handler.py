@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from smtp_protocol import replies
+from smtp_protocol.answers import Answer
 from smtp_protocol.auth import MISSING, Missing
 from smtp_protocol.options import MailOptions, RcptOptions
 from smtp_protocol.proxy_header import ProxyData
@@ -16,7 +17,6 @@ from smtp_protocol.replies import EnhancedStatus, Reply
 from smtp_protocol.session import Envelope, Session
 
 __all__ = [
-    "Answer",
     "AnyHandler",
     "BodyAborted",
     "Handler",
@@ -40,10 +40,6 @@ __all__ = [
     "HandlesVRFY",
     "Server",
 ]
-
-#: What a hook answers: a reply, or its text.
-Answer = str | Reply
-
 
 class Server(Protocol):
     """What a hook sees of the server that runs it."""

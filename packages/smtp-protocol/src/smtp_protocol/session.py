@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from smtp_protocol.options import MailOptions, RcptOptions
 
@@ -71,6 +72,17 @@ class Session:
         self.xclient: ClientAttributes | None = None
         self.forwarded: ClientAttributes | None = None
         self.loop = loop
+        self._introduced: str | None = None
+
+    def introduce(self, name: str) -> None:
+        """Note how an accepted HELO or EHLO called the client, unless the hook has done so.
+
+        Args:
+            name: What the command said.
+        """
+        if self.host_name is self._introduced:
+            self.host_name = name  # for a hook that only looked
+        self._introduced = self.host_name
 
     @property
     def id(self) -> str:
@@ -92,6 +104,15 @@ class Recipient:
     options: RcptOptions
 
 
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """One RCPT that was accepted: what it said, and which addresses its hook added for it."""
+
+    address: str
+    options: RcptOptions
+    added: tuple[str, ...]
+
+
 class Envelope:
     """One message and where it goes. Handlers may set attributes of their own.
 
@@ -101,10 +122,9 @@ class Envelope:
         smtp_utf8: Whether MAIL had SMTPUTF8.
         rcpt_tos: The accepted recipients, as the handler wrote them down.
         rcpt_options: The parameters of all recipients in one list, as sent.
-        recipients: The accepted recipients with the parameters of each. The server keeps it in
-            step with ``rcpt_tos``.
         content: The message in octets, with its final CR LF; ``b""`` until it has come.
-        text: The decoded message, where the server was told to decode.
+        encoding: What ``text`` is decoded from, ``"utf-8"`` or ``"ascii"``; ``None`` where the
+            server was not told to decode.
     """
 
     def __init__(self) -> None:
@@ -113,11 +133,87 @@ class Envelope:
         self.smtp_utf8 = False
         self.rcpt_tos: list[str] = []
         self.rcpt_options: list[str] = []
-        self.recipients: list[Recipient] = []
         self.content = b""
-        self.text: str | None = None
+        self.encoding: Literal["utf-8", "ascii"] | None = None
+        # The RCPT commands that were accepted, and the list as it was after the last of them.
+        self._accepted: list[_Accepted] = []
+        self._known = self.rcpt_tos
+        self._number_known = 0
 
     @property
     def original_content(self) -> bytes:
         """The same as ``content``, which is never anything but the octets that came."""
         return self.content
+
+    @property
+    def text(self) -> str | None:
+        """The message as text, decoded from ``content``.
+
+        ``None`` where the server was not told to decode, and of a message that cannot be. Octets
+        that are no UTF-8 are kept as surrogates (PEP 383).
+        """
+        if self.encoding == "utf-8":
+            return self.content.decode("utf-8", "surrogateescape")
+        return self.content.decode() if self.encoding and self.content.isascii() else None
+
+    @property
+    def recipients(self) -> list[Recipient]:
+        """What is in ``rcpt_tos`` now, each with the parameters that its RCPT had."""
+        options: dict[str, deque[RcptOptions]] = {}
+        for accepted in self._accepted:
+            for address in {*accepted.added, accepted.address}:
+                options.setdefault(address, deque()).append(accepted.options)
+        recipients = []
+        for address in self.rcpt_tos:
+            known = options.get(address)
+            if known is None:
+                recipients.append(Recipient(address, RcptOptions()))
+            else:
+                # Of an address that was given twice, the second one has the second RCPT's.
+                recipients.append(
+                    Recipient(address, known.popleft() if len(known) > 1 else known[0])
+                )
+        return recipients
+
+    # For the server, which knows what it answered.
+
+    def accept(self, address: str, options: RcptOptions) -> None:
+        """Note an accepted RCPT: what its hook has added to ``rcpt_tos`` is there because of it.
+
+        Args:
+            address: What RCPT said.
+            options: Its parameters.
+        """
+        recipients = self.rcpt_tos
+        if recipients is self._known and len(recipients) >= self._number_known:
+            added = tuple(recipients[self._number_known :])
+        else:  # a hook that makes the whole list anew
+            before = set(self._known[: self._number_known])
+            added = tuple(other for other in recipients if other not in before)
+        self._accepted.append(_Accepted(address, options, added))
+        self._known = recipients
+        self._number_known = len(recipients)
+
+    def refuse(self) -> None:
+        """Take back what the hook of a refused RCPT has done to ``rcpt_tos``."""
+        self.rcpt_tos = self._known
+        del self.rcpt_tos[self._number_known :]
+
+    def places(self) -> list[list[int]]:
+        """For each accepted RCPT, where in ``rcpt_tos`` the addresses are that it brought.
+
+        That is how the answers of a handler, one for each address, become LMTP's, one for each
+        RCPT (RFC 2033 §4.2). A RCPT whose addresses are not there has no place.
+        """
+        free: dict[str, deque[int]] = {}
+        for place, address in enumerate(self.rcpt_tos):
+            free.setdefault(address, deque()).append(place)
+        found = []
+        for accepted in self._accepted:
+            wanted = [address for address in accepted.added if address in free]
+            if not wanted and accepted.address in free:
+                wanted = [accepted.address]
+            # The last place of an address serves whoever comes later, too.
+            places = [free[address] for address in wanted]
+            found.append([place.popleft() if len(place) > 1 else place[0] for place in places])
+        return found

@@ -1,0 +1,213 @@
+"""Calls: the one table of which hook answers which event, and what it is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from smtp_protocol import commands, replies
+from smtp_protocol.answers import Answer, ehlo_reply, reply_from
+from smtp_protocol.auth import MISSING
+from smtp_protocol.events import BodyEnd, Connected, Event
+from smtp_protocol.handler import Server
+from smtp_protocol.hooks import Hooks
+from smtp_protocol.replies import Reply
+
+__all__ = ["Answering", "Request", "answer_at_once", "call_hook", "quick_events"]
+
+#: What is answered with the help of a hook.
+Request = commands.Command | Connected | BodyEnd
+
+_Call = Coroutine[object, None, object]
+
+
+class Answering(Server, Protocol):
+    """A server, as those see it who have an event answered: hooks, and what only it can do."""
+
+    @property
+    def hooks(self) -> Hooks:
+        """The handler's hooks."""
+
+    @property
+    def replies_owed(self) -> int:
+        """How many replies the event that is being answered still needs."""
+
+    def ehlo_lines(self) -> Sequence[str]:
+        """The lines of the reply to EHLO: the server's name, then the keywords."""
+
+    def body_result(self) -> _Call:
+        """Have the complete message handled; the result is an answer, or a sequence of them."""
+
+    def authenticate(self, event: commands.Auth) -> Coroutine[object, None, Reply]:
+        """Go through the exchange that AUTH begins, to its last reply."""
+
+    def conclude(
+        self, event: commands.Auth, reply: Reply
+    ) -> Coroutine[object, None, Reply]:
+        """Take a verdict that ``handle_AUTH`` has given itself."""
+
+    def own_command(self, verb: str, arg: str | None) -> Coroutine[object, None, Answer | None]:
+        """Answer a command that this server's class has added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How one kind of event is answered.
+
+    Args:
+        hook: The hook that is asked, if there is one.
+        begin: Takes the event and the server; gives the coroutine whose result is the answer.
+        waits: Whether that may wait even where the hook is the default one.
+    """
+
+    hook: str | None
+    begin: Callable[..., _Call]
+    waits: bool = False
+
+
+def call_hook(event: Request, server: Answering) -> _Call:
+    """Begin to answer ``event``.
+
+    Args:
+        event: What the client wants.
+        server: Who answers.
+
+    Returns:
+        A coroutine. Its result is what the hook returned, for `smtp_protocol.answers` to read.
+    """
+    return CALLS[type(event)].begin(event, server)
+
+
+def answer_at_once(event: Request, server: Answering) -> Reply:
+    """Answer an ``event`` of `quick_events`, without a task.
+
+    Raises:
+        RuntimeError: The hook waits for something, so that this was not such an event.
+    """
+    try:
+        CALLS[type(event)].begin(event, server).send(None)
+    except StopIteration as done:
+        return reply_from(done.value)
+    raise RuntimeError("a default hook waits")
+
+
+def quick_events(hooks: Hooks) -> frozenset[type[Event]]:
+    """The events that a handler leaves to default hooks, which never wait."""
+    return frozenset(
+        event for event, call in CALLS.items() if not call.waits and call.hook not in hooks.own
+    )
+
+
+def _connected(event: Connected, server: Answering) -> _Call:
+    return server.hooks.handle_CONNECT(server, server.session, server.envelope)
+
+
+def _helo(event: commands.Helo, server: Answering) -> _Call:
+    return server.hooks.handle_HELO(server, server.session, server.envelope, event.hostname)
+
+
+async def _ehlo(event: commands.Ehlo | commands.Lhlo, server: Answering) -> Reply:
+    *first, last = server.ehlo_lines()
+    lines = [*(f"250-{line}" for line in first), f"250 {last}"]
+    ask, session, envelope = server.hooks.handle_EHLO, server.session, server.envelope
+    return ehlo_reply(await ask(server, session, envelope, event.hostname, lines))
+
+
+def _mail(event: commands.Mail, server: Answering) -> _Call:
+    return server.hooks.handle_MAIL(
+        server, server.session, server.envelope, event.address, event.options
+    )
+
+
+def _rcpt(event: commands.Rcpt, server: Answering) -> _Call:
+    return server.hooks.handle_RCPT(
+        server, server.session, server.envelope, event.address, event.options
+    )
+
+
+async def _data(event: commands.Data, server: Answering) -> Reply:
+    return replies.START_MAIL_INPUT
+
+
+async def _bdat(event: commands.Bdat, server: Answering) -> Reply:
+    return replies.CHUNK_OK
+
+
+def _body_end(event: BodyEnd, server: Answering) -> _Call:
+    return server.body_result()
+
+
+def _rset(event: commands.Rset, server: Answering) -> _Call:
+    return server.hooks.handle_RSET(server, server.session, server.envelope)
+
+
+def _noop(event: commands.Noop, server: Answering) -> _Call:
+    return server.hooks.handle_NOOP(server, server.session, server.envelope, event.arg)
+
+
+def _quit(event: commands.Quit, server: Answering) -> _Call:
+    return server.hooks.handle_QUIT(server, server.session, server.envelope)
+
+
+def _vrfy(event: commands.Vrfy, server: Answering) -> _Call:
+    return server.hooks.handle_VRFY(server, server.session, server.envelope, event.address)
+
+
+def _expn(event: commands.Expn, server: Answering) -> _Call:
+    return server.hooks.handle_EXPN(server, server.session, server.envelope, event.address)
+
+
+def _help(event: commands.Help, server: Answering) -> _Call:
+    return server.hooks.handle_HELP(server, server.session, server.envelope, event.topic)
+
+
+async def _starttls(event: commands.StartTls, server: Answering) -> Reply:
+    return replies.READY_FOR_TLS
+
+
+async def _auth(event: commands.Auth, server: Answering) -> Reply:
+    ask, session, envelope = server.hooks.handle_AUTH, server.session, server.envelope
+    verdict = await ask(server, session, envelope, list(event.args))
+    if verdict is MISSING:
+        return await server.authenticate(event)
+    return await server.conclude(event, reply_from(verdict))
+
+
+async def _xclient(event: commands.Xclient, server: Answering) -> Reply:
+    return Reply(220, (f"{server.hostname} {server.ident}",))
+
+
+async def _xforward(event: commands.Xforward, server: Answering) -> Reply:
+    return replies.OK
+
+
+async def _unknown(event: commands.Unknown, server: Answering) -> Reply:
+    result = await server.own_command(event.verb, event.arg)
+    # None is good from a method that has pushed its reply.
+    return reply_from(result) if server.replies_owed or result else replies.OK
+
+
+#: How each event is answered that is owed a reply by a handler.
+CALLS: Mapping[type[Event], Call] = {
+    Connected: Call("handle_CONNECT", _connected),
+    commands.Helo: Call("handle_HELO", _helo),
+    commands.Ehlo: Call("handle_EHLO", _ehlo),
+    commands.Lhlo: Call("handle_EHLO", _ehlo),
+    commands.Mail: Call("handle_MAIL", _mail),
+    commands.Rcpt: Call("handle_RCPT", _rcpt),
+    commands.Data: Call(None, _data),
+    commands.Bdat: Call(None, _bdat),
+    BodyEnd: Call("handle_DATA", _body_end, waits=True),
+    commands.Rset: Call("handle_RSET", _rset),
+    commands.Noop: Call("handle_NOOP", _noop),
+    commands.Quit: Call("handle_QUIT", _quit),
+    commands.Vrfy: Call("handle_VRFY", _vrfy),
+    commands.Expn: Call("handle_EXPN", _expn),
+    commands.Help: Call("handle_HELP", _help),
+    commands.StartTls: Call(None, _starttls),
+    commands.Auth: Call("handle_AUTH", _auth, waits=True),
+    commands.Xclient: Call(None, _xclient),
+    commands.Xforward: Call(None, _xforward),
+    commands.Unknown: Call(None, _unknown, waits=True),
+}
