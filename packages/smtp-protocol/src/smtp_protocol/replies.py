@@ -218,7 +218,7 @@ CLOSING_NOT_SMTP = _canned(421, "4.7.0", "This is an SMTP server", always=True)
 CLOSING_EARLY = _canned(421, "4.7.0", "Wait for the greeting", always=True)
 CLOSING_LINE = _canned(421, "4.7.0", "Endless line, closing the connection", always=True)
 CLOSING_BUSY = _canned(421, "4.7.0", "Too many connections, try again later", always=True)
-
+CLOSING_FAILURE = _canned(421, "4.3.0", "Local error, closing the connection", always=True)
 CLOSING_AUTH = _canned(421, "4.7.0", "Too many failed authentications", always=True)
 
 LOCAL_ERROR = _canned(451, "4.3.0", "Local error in processing")

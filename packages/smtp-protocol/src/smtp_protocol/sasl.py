@@ -31,9 +31,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """Send this with 334, and wait for the response."""
+    """Send this with 334, and wait for the response.
+
+    With ``failed`` the client has failed already, and is only being told why: whatever it
+    responds, the failure counts.
+    """
 
     data: bytes
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +209,7 @@ class _OAuth(Mechanism):
         if result.success:
             return Finished(result)
         self._failure = result
-        return Challenge(json.dumps(self.error).encode())
+        return Challenge(json.dumps(self.error).encode(), failed=True)
 
     @abstractmethod
     def parse(self, response: bytes) -> OAuthToken:

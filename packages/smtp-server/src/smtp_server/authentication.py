@@ -1,15 +1,15 @@
 """Authentication: AUTH from its first word to its reply, whoever decides it."""
 
-from __future__ import annotations
-
 import asyncio
+import contextvars
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 from smtp_protocol import (
-    MECHANISMS,
     MISSING,
     Ask,
     Auth,
@@ -23,73 +23,81 @@ from smtp_protocol import (
     Server,
     replies,
 )
+from smtp_server.dispatch import failure_of
+from smtp_server.exchange import Exchange
 from smtp_server.log import log
-
-if TYPE_CHECKING:
-    from smtp_server.conversation import Conversation
+from smtp_server.setup import Offer
 
 __all__: list[str] = []
+
+ResultT = TypeVar("ResultT")
 
 #: A mechanism that somebody wrote as a method.
 AuthMethod = Callable[[Server, list[str]], Awaitable[AuthResult]]
 
-
-def _own_method(name: str, smtp: Conversation) -> AuthMethod | None:
-    setup = smtp.setup
-    for owner, methods in (
-        (setup.handler, setup.handler_mechanisms),
-        (smtp, setup.smtp_mechanisms),
-    ):
-        if name in methods:
-            method: AuthMethod = getattr(owner, methods[name])
-            return method
-    return None
+# Authenticators that block have threads of their own: logins must not wait for disks.
+_threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="smtp-server-auth")
 
 
-async def authenticate(event: Auth, smtp: Conversation) -> Reply:
-    """Go through the exchange that ``event`` begins.
+def offered(exchange: Exchange) -> Sequence[str]:
+    """The mechanisms that AUTH takes in this session, which are those that EHLO offers."""
+    tls = exchange.session.tls
+    certified = tls is not None and tls.peer_certificate is not None
+    # RFC 4422, appendix A: EXTERNAL is about what TLS has shown of the client.
+    return [name for name in exchange.setup.mechanisms if name != "EXTERNAL" or certified]
+
+
+async def authenticate(event: Auth, exchange: Exchange) -> Reply:
+    """Go through the exchange of messages that ``event`` begins.
 
     Returns:
         The reply that ends it; the session has what it needs to know.
     """
     name = event.mechanism
-    if name not in smtp.setup.mechanisms:
+    if name not in offered(exchange):
         return replies.UNKNOWN_MECHANISM
     try:
-        method = _own_method(name, smtp)
-        if method is not None:
-            result: object = await method(smtp, list(event.args))
-        else:
-            result = await _run(name, MECHANISMS[name](), event.initial_response, smtp)
-        if smtp.replies_owed and not isinstance(result, AuthResult):
+        result = await _result(event, exchange.setup.mechanisms[name], exchange)
+        if exchange.replies_owed and not isinstance(result, AuthResult):
             kind = type(result).__name__
             raise TypeError(f"who decides on AUTH answers with an AuthResult, not with {kind}")
     except ProtocolError as error:
         return error.reply
-    except Exception as error:
-        smtp.log_failure(event, error)
+    except BaseException as error:
+        exchange.log_failure(event, failure_of(error, ending=exchange.ending))
         return replies.TEMPORARY_AUTH_FAILURE
     if isinstance(result, AuthResult):
-        return await _judge(name, result, smtp)
+        return await _judge(name, result, exchange)
     return replies.AUTH_CANCELLED  # the client gave up, and has had its answer
 
 
+async def _result(event: Auth, offer: Offer, exchange: Exchange) -> object:
+    if offer.make is not None:
+        return await _run(event.mechanism, offer.make(), event.initial_response, exchange)
+    owner = exchange.setup.handler if offer.of_handler else exchange
+    method: AuthMethod = getattr(owner, offer.method)
+    return await method(exchange, list(event.args))
+
+
 async def _run(
-    name: str, mechanism: Mechanism, response: bytes | None, smtp: Conversation
+    name: str, mechanism: Mechanism, response: bytes | None, exchange: Exchange
 ) -> AuthResult | None:
     step = mechanism.start(response)
     shown: object = None
     while True:
         match step:
-            case Challenge(data):
-                answer = await smtp.challenge_auth(data)
+            case Challenge(data, failed):
+                answer = await exchange.challenge_auth(data)
                 if answer is MISSING:
+                    closing = await _note_failure(name, exchange) if failed else None
+                    if closing is not None:
+                        exchange.end_session(closing)
                     return None
                 step = mechanism.respond(answer)
             case Ask(auth_data):
                 shown = auth_data
-                async with asyncio.timeout(smtp.setup.settings.handler_timeout):
-                    verdict = await _ask(name, auth_data, smtp)
+                async with asyncio.timeout(exchange.setup.settings.handler_timeout):
+                    verdict = await _ask(name, auth_data, exchange)
                 step = mechanism.resolve(verdict)
             case Finished(result):
                 if result.success and result.auth_data is None:
@@ -97,54 +105,60 @@ async def _run(
                 return result
 
 
-async def _ask(name: str, auth_data: object, smtp: Conversation) -> AuthResult:
-    settings = smtp.setup.settings
+async def _ask(name: str, auth_data: object, exchange: Exchange) -> AuthResult:
+    settings = exchange.setup.settings
     authenticator, callback = settings.authenticator, settings.auth_callback
-    arguments = (smtp, smtp.session, smtp.envelope, name, auth_data)
     if authenticator is not None:
-        if settings.auth_in_thread:
-            result = await asyncio.to_thread(authenticator, *arguments)
-        else:
-            result = authenticator(*arguments)
+        arguments = (exchange, exchange.session, exchange.envelope, name, auth_data)
+        result = await _call(partial(authenticator, *arguments), threaded=settings.auth_in_thread)
         return await result if inspect.isawaitable(result) else result
     if callback is not None and isinstance(auth_data, LoginPassword):
-        values = (name, auth_data.login, auth_data.password)
-        if settings.auth_in_thread:
-            verdict = await asyncio.to_thread(callback, *values)
-        else:
-            verdict = callback(*values)
+        ask = partial(callback, name, auth_data.login, auth_data.password)
+        verdict = await _call(ask, threaded=settings.auth_in_thread)
         # A coroutine is true, whatever it would come to.
         return AuthResult(success=bool(await verdict if inspect.isawaitable(verdict) else verdict))
     return AuthResult(success=False)
 
 
-async def _judge(name: str, result: AuthResult, smtp: Conversation) -> Reply:
+async def _call(function: Callable[[], ResultT], *, threaded: bool) -> ResultT:
+    if not threaded:
+        return function()
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    return await loop.run_in_executor(_threads, lambda: context.run(function))
+
+
+async def _judge(name: str, result: AuthResult, exchange: Exchange) -> Reply:
     reply = replies.AUTH_OK if result.success else replies.AUTH_FAILED
     if result.message is not None:
         message = Reply.parse(result.message)
         if message.positive is result.success:
             reply = message
-    if result.success and (smtp.replies_owed or smtp.session.authenticated):
-        smtp.session.auth_data = result.auth_data
-    return await conclude(name, reply, smtp)
+    if result.success and (exchange.replies_owed or exchange.session.authenticated):
+        exchange.session.auth_data = result.auth_data
+    return await conclude(name, reply, exchange)
 
 
-async def conclude(name: str, reply: Reply, smtp: Conversation) -> Reply:
+async def conclude(name: str, reply: Reply, exchange: Exchange) -> Reply:
     """End an exchange with ``reply``; or with another, after too many failures.
 
     Args:
         name: The mechanism.
         reply: The verdict.
-        smtp: The connection.
+        exchange: The connection.
 
     Raises:
         ValueError: The verdict is none.
     """
     if reply.code // 100 == 3:
         raise ValueError(f"{reply} is no verdict; `challenge_auth` sends a challenge")
-    if smtp.replies_owed and reply.code // 100 == 5:
-        log(logging.WARNING, smtp.session, "Authentication by %s failed", name)
-        closing = smtp.budget.auth_failure()
-        await asyncio.sleep(smtp.setup.settings.auth_failure_delay)
-        return closing or reply
+    if exchange.replies_owed and reply.code // 100 == 5:
+        return await _note_failure(name, exchange) or reply
     return reply
+
+
+async def _note_failure(name: str, exchange: Exchange) -> Reply | None:
+    """Count a failure, and make the client wait; the reply is the end of its session."""
+    log(logging.INFO, exchange.session, "Authentication by %s failed", name)
+    closing = exchange.budget.auth_failure(name)
+    await asyncio.sleep(exchange.setup.settings.auth_failure_delay)
+    return closing

@@ -7,18 +7,12 @@ from io import BytesIO
 from typing import Self
 
 from smtp_protocol import BodyAborted
+from smtp_server.dispatch import contained
 
 __all__: list[str] = []
 
 # Octets that a stream holds before the socket is left unread.
 _MAX_STREAMED = 64 * 1024
-
-
-def decode(content: bytes, utf8: bool) -> str | None:
-    """Decode a message: as UTF-8, whatever else it is, or as ASCII, where others give ``None``."""
-    if utf8:
-        return content.decode("utf-8", "surrogateescape")
-    return content.decode("ascii") if content.isascii() else None
 
 
 class MemoryBody:
@@ -32,6 +26,11 @@ class MemoryBody:
         # Its getvalue() hands out the very octets that it gathered: a message is in memory once.
         self._content = BytesIO()
         self.write = self._content.write
+
+    @property
+    def octets(self) -> int:
+        """How long it is so far."""
+        return self._content.tell()
 
     def content(self) -> bytes:
         """The whole message."""
@@ -56,7 +55,7 @@ class StreamedBody:
     def __init__(
         self,
         resume: Callable[[], None],
-        failed: Callable[[Exception], None],
+        failed: Callable[[BaseException], None],
         gone: "Callable[[StreamedBody], None]",
     ) -> None:
         self._resume = resume
@@ -64,6 +63,8 @@ class StreamedBody:
         self._gone = gone
         self._chunks: deque[bytes] = deque()
         self._size = 0
+        #: How long the message is so far.
+        self.octets = 0
         self._ended = False
         self._aborted = False
         self._waiter: asyncio.Future[None] | None = None
@@ -71,7 +72,7 @@ class StreamedBody:
 
     def run(self, hook: Coroutine[object, None, object], loop: asyncio.AbstractEventLoop) -> None:
         """Start the hook that reads this."""
-        self._task = loop.create_task(hook)
+        self._task = loop.create_task(contained(hook))
         self._task.add_done_callback(self._hook_done)
 
     async def result(self) -> object:
@@ -89,7 +90,7 @@ class StreamedBody:
 
     def _tell_failure(self, task: asyncio.Task[object]) -> None:
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, Exception) and not isinstance(error, BodyAborted):
+        if error is not None and not isinstance(error, BodyAborted):
             self._failed(error)
 
     @property
@@ -99,6 +100,7 @@ class StreamedBody:
 
     def write(self, chunk: bytes) -> None:
         """Add a chunk, unless nobody reads any more."""
+        self.octets += len(chunk)
         if self._task is not None and self._task.done():
             return
         self._chunks.append(chunk)

@@ -5,7 +5,6 @@ import logging
 from abc import abstractmethod
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from time import monotonic
 from typing import ClassVar, Literal, cast
 
 from smtp_protocol import (
@@ -29,18 +28,22 @@ from smtp_protocol import (
     Session,
     State,
     Unknown,
+    ehlo_keywords,
     replies,
 )
+from smtp_protocol.answers import reply_from
 from smtp_protocol.auth import Missing
+from smtp_protocol.bookkeeping import record
+from smtp_protocol.calls import Request, answer_at_once
 from smtp_protocol.parser import syntaxes
-from smtp_server.bodies import MemoryBody, StreamedBody, decode
-from smtp_server.bookkeeping import record
-from smtp_server.dispatch import Question, answer, answer_at_once, reply_from
+from smtp_server.authentication import authenticate, conclude, offered
+from smtp_server.bodies import MemoryBody, StreamedBody
+from smtp_server.dispatch import answer
 from smtp_server.limits import Budget
 from smtp_server.link import Link
-from smtp_server.log import log
+from smtp_server.log import command_answered, log, logger, message_came, refused
 from smtp_server.setup import Setup
-from smtp_server.verbs import method_name, own_verbs
+from smtp_server.verbs import method_name
 
 __all__: list[str] = []
 
@@ -53,7 +56,10 @@ _MAX_ANSWERS = 64
 _CONNECTED = Connected()
 
 _TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
-_BUSY = _TRANSACTION | {State.TLS, State.CLOSED}
+_NOT_TO_INTERRUPT = _TRANSACTION | {State.TLS, State.CLOSED}
+
+# AUTH's verdicts are counted where they fall; every other refusal of it is an error like any.
+_VERDICTS = frozenset({535, 421})
 
 
 class Conversation(Link):
@@ -80,15 +86,15 @@ class Conversation(Link):
     )
 
     _connection: ServerConnection
-    setup: Setup
 
-    def __init__(self) -> None:
+    def __init__(self, setup: Setup) -> None:
         super().__init__()
+        self.setup = setup
         #: The handler's hooks.
-        self.hooks = self.setup.hooks
+        self.hooks = setup.hooks
         self.session = Session()
         self.envelope = Envelope()
-        self.budget = Budget(self.setup.settings)
+        self.budget = Budget(setup.settings)
         #: Whether XCLIENT and XFORWARD are taken from the peer.
         self.trusted = False
         self._body: MemoryBody | StreamedBody | None = None
@@ -99,7 +105,7 @@ class Conversation(Link):
         # The response to a challenge of AUTH that a hook waits for.
         self._response: asyncio.Future[bytes | None] | None = None
         # Whether each command is logged, which is looked at once for the connection.
-        self._verbose = False
+        self._verbose = logger.isEnabledFor(logging.DEBUG)
         self._advancing = False
         self._stopping = False
 
@@ -132,8 +138,7 @@ class Conversation(Link):
     @property
     def syntaxes(self) -> Mapping[str, str]:
         """The form of each command that the server takes, by its verb."""
-        kind: type = type(self)
-        return dict(sorted({**syntaxes(self.setup.config), **own_verbs(kind)}.items()))
+        return dict(sorted({**syntaxes(self.setup.config), **self.setup.verbs}.items()))
 
     async def push(self, answer: Answer) -> None:
         """Send the reply to the command now; what the hook returns is then not sent.
@@ -145,8 +150,10 @@ class Conversation(Link):
             ValueError: The text is no reply.
             RuntimeError: The command was answered already.
         """
-        self._reply(self._event, reply_from(answer))
-        self._flush()
+        reply = reply_from(answer)
+        if self._connected:
+            self._reply(self._event, reply)
+            self._flush()
 
     async def challenge_auth(
         self, challenge: str | bytes, *, encode_to_b64: bool = True
@@ -159,7 +166,7 @@ class Conversation(Link):
 
         Returns:
             The response, decoded; `MISSING` when the client cancelled or sent rubbish, which
-            was then answered.
+            was then answered, and when it is gone.
 
         Raises:
             RuntimeError: No AUTH is going on.
@@ -168,10 +175,12 @@ class Conversation(Link):
         text = b64encode(octets).decode() if encode_to_b64 else octets.decode()
         if not isinstance(self._event, Auth | AuthResponse):
             raise RuntimeError("a challenge is a part of AUTH")
+        if not self._connected or self._connection.state is State.CLOSED:
+            return MISSING
         self._reply(self._event, Reply(334, (text,)))
         # It may have come already, and is then taken at once.
         self._response = waiting = self._loop.create_future()
-        self._last_sign = monotonic()
+        self._heard()
         self._advance()
         response = await waiting
         return MISSING if response is None else response
@@ -183,11 +192,21 @@ class Conversation(Link):
         """How many replies the event that is being answered still needs."""
         return self._connection.replies_owed
 
-    async def own_command(self, verb: str, arg: str | None) -> Answer | None:
-        """Call this class's own method for ``verb``."""
-        method: Callable[[str | None], Awaitable[Answer | None]]
-        method = getattr(self, method_name(verb))
-        return await method(arg)
+    @property
+    def ending(self) -> bool:
+        """Whether the session is being ended, so that nobody waits for an answer any more."""
+        return self._ending
+
+    def ehlo_lines(self) -> Sequence[str]:
+        """The lines of the reply to EHLO."""
+        setup = self.setup
+        keywords = ehlo_keywords(
+            setup.config,
+            tls=self.session.tls is not None,
+            trusted=self.trusted,
+            mechanisms=offered(self) if setup.mechanisms else (),
+        )
+        return [setup.hostname, *keywords]
 
     def body_result(self) -> Coroutine[object, None, object]:
         """Have the message handled that is complete now."""
@@ -195,7 +214,21 @@ class Conversation(Link):
             return self._body.result()
         return self.hooks.handle_DATA(self, self.session, self.envelope)
 
-    def log_failure(self, event: Event, error: Exception) -> None:
+    def authenticate(self, event: Auth) -> Coroutine[object, None, Reply]:
+        """Go through the exchange that AUTH begins."""
+        return authenticate(event, self)
+
+    def conclude(self, event: Auth, reply: Reply) -> Coroutine[object, None, Reply]:
+        """Take a verdict of ``handle_AUTH``."""
+        return conclude(event.mechanism, reply, self)
+
+    async def own_command(self, verb: str, arg: str | None) -> Answer | None:
+        """Call this class's own method for ``verb``."""
+        method: Callable[[str | None], Awaitable[Answer | None]]
+        method = getattr(self, method_name(verb))
+        return await method(arg)
+
+    def log_failure(self, event: Event, error: BaseException) -> None:
         """Log that a hook failed on ``event``."""
         kind = type(event).__name__
         log(logging.ERROR, self.session, "The hook for %s failed", kind, error=error)
@@ -213,7 +246,7 @@ class Conversation(Link):
             if event is NEED_DATA or event is PAUSED:
                 break
             if type(event) in quick:
-                self._reply(event, answer_at_once(cast(Question, event), self))
+                self._reply(event, answer_at_once(cast(Request, event), self))
                 if len(self._output) >= _MAX_ANSWERS:
                     self._flush()  # and see whether the peer reads them
             elif isinstance(event, BodyChunk):
@@ -223,7 +256,7 @@ class Conversation(Link):
             elif isinstance(event, AuthResponse):
                 self._respond(event, event.data)
             elif isinstance(event, ConnectionClosed):
-                self._hang_up()
+                self._hang_up(linger=True)
                 break
             else:
                 self._consult(event)
@@ -244,7 +277,7 @@ class Conversation(Link):
         if response is not None and not response.done():
             response.set_result(data)
 
-    def _consult(self, event: Question) -> None:
+    def _consult(self, event: Request) -> None:
         """Have ``event`` answered: at once where that is possible, otherwise by a task."""
         self._event = event
         reply = self._reply_without_hook(event)
@@ -252,57 +285,66 @@ class Conversation(Link):
             self._conclude(event, [reply] * self._connection.replies_owed)
             return
         self._flush()
-        self._start(self._wait(event))
+        self._start(self._run_hook(event))
 
-    def _reply_without_hook(self, event: Question) -> Reply | None:
+    def _reply_without_hook(self, event: Request) -> Reply | None:
         settings = self.setup.settings
         if isinstance(event, Connected):
             return None
         if isinstance(event, BodyEnd):
-            return self._close_body(settings.decode_data)
+            return self._close_body()
         if settings.command_call_limit is not None:
             verb = event.verb if isinstance(event, Unknown) else type(event).__name__.upper()
             closing = self.budget.command(verb)
             if closing is not None:
                 return closing
-        if isinstance(event, Unknown) and not hasattr(self, method_name(event.verb)):
+        if isinstance(event, Unknown) and event.verb not in self.setup.verbs:
             return replies.UNKNOWN_COMMAND
         return None
 
-    async def _wait(self, event: Question) -> None:
+    async def _run_hook(self, event: Request) -> None:
         try:
             answers = await answer(event, self)
+        except KeyboardInterrupt:
+            self._drop()
+            raise
         finally:
             self._errand_done()
-        self._last_sign = monotonic()
+        self._heard()
         self._conclude(event, answers)
         self._advance()
 
     def _conclude(self, event: Event, answers: Sequence[Reply]) -> None:
+        """Send what is owed to ``event``, unless its hook has done so, or the client is gone."""
+        connection = self._connection
+        if connection.reply_owed and isinstance(event, BodyEnd):
+            octets = self._body.octets if self._body is not None else 0
+            message_came(self.session, self.envelope, octets, answers)
         for reply in answers:
-            if self._connection.reply_owed:
+            if connection.reply_owed:
                 self._reply(event, reply)
 
     def _reply(self, event: Event, reply: Reply) -> None:
         """Answer ``event``, and let session and envelope follow what the wire says."""
         connection = self._connection
         before = connection.state
-        self._output.append(connection.send(reply))
-        if self._verbose:
-            # A client that does not wait may send its password where it is no known command.
-            what = "Unknown()" if reply is replies.UNKNOWN_COMMAND else repr(event)
-            log(logging.DEBUG, self.session, "%s: %s", what, reply)
+        self._send(reply, event)
         record(event, reply, self.session, self.envelope)
         after = connection.state
         if after is not before:
             self._moved(event, before, after)
         elif isinstance(event, Mail):
             self.envelope = Envelope()  # of a transaction that did not begin
-        wrong = reply is replies.UNKNOWN_COMMAND or isinstance(event, Refused)
-        if wrong and not connection.reply_owed:  # once, however many recipients LMTP has
-            self._count_error()
+        if reply.code >= 400 and not connection.reply_owed:  # once for all recipients of LMTP
+            self._note_refusal(event, reply)
         if self._stopping:
             self._stop_if_idle()
+
+    def _send(self, reply: Reply, event: Event | None = None) -> None:
+        """Put a reply on the wire; nothing else does."""
+        self._output.append(self._connection.send(reply))
+        if self._verbose:
+            command_answered(self.session, event, reply)
 
     def _moved(self, event: Event, before: State, after: State) -> None:
         """Do what goes with the state in which the session is now."""
@@ -312,22 +354,32 @@ class Conversation(Link):
             self.envelope = Envelope()
             self._forget_body()
         elif after is State.CLOSED and isinstance(event, Quit):
-            self._linger = False  # there is nothing that the client could still send
+            self._hang_up(linger=False)  # there is nothing that the client could still send
         elif after is State.TLS:
             self._flush()
             self._start_tls()
 
+    def _note_refusal(self, event: Event, reply: Reply) -> None:
+        if not isinstance(event, BodyEnd):
+            refused(self.session, event, reply)
+        bad_auth = isinstance(event, Auth | AuthResponse) and reply.code // 100 == 5
+        if (
+            isinstance(event, Refused)
+            or reply is replies.UNKNOWN_COMMAND
+            or (bad_auth and reply.code not in _VERDICTS)
+        ):
+            self._count_error()
+
     def _count_error(self) -> None:
         closing = self.budget.error()
         if closing is not None and self._connection.state is not State.CLOSED:
-            log(logging.WARNING, self.session, "Too many errors")
-            self._output.append(self._connection.send(closing))
+            refused(self.session, None, closing)
+            self._send(closing)
 
     def _stop_if_idle(self) -> None:
-        busy = self._connection.state in _BUSY or self._connection.reply_owed
-        if self._stopping and not busy:
-            self._linger = False
-            self._output.append(self._connection.send(replies.CLOSING_SHUTDOWN))
+        if self._connection.state not in _NOT_TO_INTERRUPT and not self._connection.reply_owed:
+            self._send(replies.CLOSING_SHUTDOWN)
+            self._hang_up(linger=False)
 
     def _regulate_reading(self) -> None:
         if self._connection.state is State.TLS:
@@ -339,6 +391,9 @@ class Conversation(Link):
 
     def _open_body(self) -> MemoryBody | StreamedBody:
         if self._body is None:
+            if self.setup.settings.decode_data:
+                utf8 = self.enable_SMTPUTF8 or self.envelope.mail_options.body == "8BITMIME"
+                self.envelope.encoding = "utf-8" if utf8 else "ascii"
             stream = self.hooks.stream
             if stream is None:
                 self._body = MemoryBody()
@@ -351,15 +406,12 @@ class Conversation(Link):
                 body.run(hook, self._loop)
         return self._body
 
-    def _close_body(self, decode_data: bool) -> Reply | None:
+    def _close_body(self) -> Reply | None:
         """Put the message into the envelope; the reply is for one that cannot be decoded."""
         envelope = self.envelope
         envelope.content = self._open_body().content()
-        if decode_data:
-            utf8 = self.enable_SMTPUTF8 or envelope.mail_options.body == "8BITMIME"
-            envelope.text = decode(envelope.content, utf8)
-            return replies.NOT_ASCII if envelope.text is None else None
-        return None
+        ascii_only = envelope.encoding == "ascii"
+        return replies.NOT_ASCII if ascii_only and not envelope.content.isascii() else None
 
     def _forget_body(self) -> None:
         body, self._body = self._body, None
@@ -370,13 +422,13 @@ class Conversation(Link):
         if isinstance(body, StreamedBody) and body in self._streams and limit is not None:
             self._loop.call_later(limit, body.cancel)
 
-    def _stream_failed(self, error: Exception) -> None:
+    def _stream_failed(self, error: BaseException) -> None:
         self.log_failure(BodyEnd(), error)
 
     def _stream_ended(self, body: StreamedBody) -> None:
         self._streams = tuple(other for other in self._streams if other is not body)
-        if self._lost and self._task is None:
-            self._leave()
+        if not self._connected and self._task is None:
+            self._session_over()
 
     def _cancel_streams(self) -> None:
         for body in self._streams:

@@ -1,14 +1,14 @@
-"""Link: one connection below SMTP: octets in and out, silence, the TLS handshake, the end."""
+"""Link: one connection below SMTP: octets in and out, idle time, the TLS handshake, the end."""
 
 import asyncio
+import inspect
 import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Coroutine
 from time import monotonic
-from typing import cast
+from typing import Any, cast
 
-from smtp_protocol.session import Peer
 from smtp_server.tls import Certificates, start_tls
 
 __all__: list[str] = []
@@ -31,16 +31,41 @@ class _Inbox(threading.local):
 _inbox = _Inbox()
 
 
+class Errand(asyncio.Task[None]):
+    """The task of something that a connection waits for.
+
+    What it owes at its end is written inside the coroutine, so it always gets that far: a task
+    that is cancelled before its first step would never run a line.
+    """
+
+    __slots__ = ()
+
+    def cancel(self, msg: object = None) -> bool:
+        """Cancel it, from the first place where it waits on."""
+        if inspect.getcoroutinestate(_coroutine(self)) == inspect.CORO_CREATED:
+            self.get_loop().call_soon(self.cancel, msg)
+            return True
+        return super().cancel(msg)
+
+
+def _coroutine(errand: Errand) -> Coroutine[object, object, object]:
+    return cast("Coroutine[object, object, object]", errand.get_coro())
+
+
 class Link(asyncio.BufferedProtocol):
-    """A connection that can do one errand at a time, and ends without losing what it said."""
+    """A connection that runs one errand at a time, and ends without losing what it said.
+
+    Nothing here touches the transport of a connection that is lost.
+    """
 
     # There are many connections: with slots each is smaller, and its attributes quicker to reach.
     __slots__ = (
+        "_active",
+        "_connected",
+        "_ending",
+        "_eof",
         "_hung_up",
-        "_last_sign",
-        "_linger",
         "_loop",
-        "_lost",
         "_output",
         "_reading",
         "_task",
@@ -55,14 +80,17 @@ class Link(asyncio.BufferedProtocol):
     def __init__(self) -> None:
         self._output: list[bytes] = []
         # The hook that is at work, or another errand that the next event has to wait for.
-        self._task: asyncio.Task[None] | None = None
+        self._task: Errand | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._last_sign = 0.0
+        # When the peer was heard last, or its turn began.
+        self._active = 0.0
         self._reading = True
         self._writing = True
-        self._linger = True
+        self._eof = False
+        self._connected = False
         self._hung_up = False
-        self._lost = False
+        # Whether a cancelled errand was cancelled for the session's end, and not by somebody else.
+        self._ending = False
 
     # What is left to the protocol above.
 
@@ -75,27 +103,26 @@ class Link(asyncio.BufferedProtocol):
         """Go on with what has come, as far as it is possible now."""
 
     @abstractmethod
-    def _patience(self) -> float | None:
-        """How many seconds of silence the peer may keep now; ``None`` for any number."""
+    def _idle_limit(self) -> float | None:
+        """How many seconds the peer may be idle now; ``None`` for any number."""
 
     @abstractmethod
-    def _silent(self, seconds: float) -> None:
-        """The peer has kept silent for too long."""
+    def _timed_out(self, seconds: float) -> None:
+        """The peer was idle for too long."""
 
     @abstractmethod
-    def _leave(self) -> None:
+    def _session_over(self) -> None:
         """Do what is to be done when the connection is gone and no errand under way."""
 
     # The beginning.
 
     def _attach(
         self, transport: asyncio.BaseTransport, loop: asyncio.AbstractEventLoop | None
-    ) -> Peer:
-        """Take the connection; who is at its other end comes back."""
+    ) -> None:
+        """Take the connection."""
+        self._connected = True
         self._transport = cast(asyncio.Transport, transport)
         self._loop = loop or asyncio.get_running_loop()
-        peer = transport.get_extra_info("peername")
-        return peer[:2] if isinstance(peer, tuple) else (peer or None)
 
     async def _encrypt(self, certificates: Certificates, limit: float) -> None:
         """Do the TLS handshake, within ``limit`` seconds.
@@ -109,20 +136,34 @@ class Link(asyncio.BufferedProtocol):
 
     # Errands.
 
-    def _start(self, coroutine: Coroutine[object, None, None]) -> None:
-        """Run an errand that the next event has to wait for."""
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run an errand that the next event has to wait for.
+
+        Its coroutine calls `_errand_done` when it is over, however it ends.
+        """
         if sys.version_info >= (3, 12):
             # A hook that need not wait is then answered without a turn of the loop.
-            task = asyncio.Task(coroutine, loop=self._loop, eager_start=True)
+            task = Errand(coroutine, loop=self._loop, eager_start=True)
         else:
-            task = self._loop.create_task(coroutine)
+            task = Errand(coroutine, loop=self._loop)
         if not task.done():
             self._task = task
 
     def _errand_done(self) -> None:
         self._task = None
-        if self._lost:
-            self._leave()
+        if not self._connected:
+            self._session_over()
+
+    def _cancel_errand(self) -> None:
+        """End the errand that is under way, for the session ends."""
+        self._ending = True
+        if self._task is not None:
+            self._task.cancel()
+
+    @property
+    def _busy(self) -> bool:
+        """Whether an errand is under way."""
+        return self._task is not None
 
     # Octets in, and out.
 
@@ -134,9 +175,14 @@ class Link(asyncio.BufferedProtocol):
         """Take what the peer sent."""
         self.data_received(bytes(_inbox.room[:nbytes]))
 
+    def _heard(self) -> None:
+        """The peer was active, or its turn begins."""
+        self._active = monotonic()
+
     def _flush(self) -> None:
         if self._output:
-            self._transport.write(b"".join(self._output))
+            if self._connected:
+                self._transport.write(b"".join(self._output))
             self._output.clear()
 
     def pause_writing(self) -> None:
@@ -150,49 +196,53 @@ class Link(asyncio.BufferedProtocol):
 
     def _read(self, wanted: bool) -> None:
         """Read from the socket, or leave it to fill."""
-        if wanted == self._reading or self._transport.is_closing():
+        if wanted == self._reading or not self._connected or self._transport.is_closing():
             return
         self._reading = wanted
         if wanted:
-            self._last_sign = monotonic()
+            self._heard()
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
 
-    # Silence.
+    # Idle time.
 
     def _watch_time(self, interval: float) -> None:
-        """Look every ``interval`` seconds whether the peer is silent.
+        """Look every ``interval`` seconds whether the peer is idle.
 
         One timer for the whole session will do, which is not set anew for each octet.
         """
-        self._last_sign = monotonic()
+        self._heard()
         self._timer = self._loop.call_later(interval, self._check_time, interval)
 
     def _check_time(self, interval: float) -> None:
-        patience = self._patience()
+        limit = self._idle_limit()
         left = interval
-        if patience is not None:
-            left = self._last_sign + patience - monotonic()
+        if limit is not None:
+            left = self._active + limit - monotonic()
             if left <= 0:
-                self._silent(patience)
+                self._timed_out(limit)
                 return
         self._timer = self._loop.call_later(min(left, interval), self._check_time, interval)
 
     # The end.
 
-    def _hang_up(self) -> None:
-        """Close the connection behind what was said."""
+    def _hang_up(self, *, linger: bool) -> None:
+        """Close the connection behind what was said.
+
+        Args:
+            linger: Whether the peer may still be sending. What it sends is then read and dropped
+                for a while: a socket that is closed over unread octets is reset, and the peer may
+                then never see its last reply.
+        """
         self._flush()
-        if self._hung_up:
+        if self._hung_up or not self._connected:
             return
         self._hung_up = True
         if self._timer is not None:
             self._timer.cancel()
         plain = self._transport.can_write_eof()
-        if plain and self._linger:
-            # What the peer still sends is read and dropped: a socket that is closed over unread
-            # octets is reset, and the peer may then never see its last reply.
+        if plain and linger and not self._eof:
             self._transport.write_eof()
         else:
             self._transport.close()
@@ -200,10 +250,16 @@ class Link(asyncio.BufferedProtocol):
                 return  # there is nothing to wait for
         self._timer = self._loop.call_later(_LINGER, self._transport.abort)
 
+    def _drop(self) -> None:
+        """Close the connection at once, and forget it: nobody else might tell that it is lost."""
+        if self._connected:
+            self._transport.abort()
+            self.connection_lost(None)
+
     def _detach(self) -> None:
-        """Forget the connection, and take leave when no errand is under way."""
-        self._lost = True
+        """Forget the connection, and end the session when no errand is under way."""
+        self._connected = False
         if self._timer is not None:
             self._timer.cancel()
         if self._task is None:
-            self._leave()
+            self._session_over()

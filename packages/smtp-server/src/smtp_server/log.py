@@ -1,12 +1,19 @@
-"""Log: records that carry the session's id; commands at DEBUG, failures of hooks at ERROR."""
+"""Log: one line for each thing that happens, at its level, with the session's number.
+
+ERROR is a failure of the program's own; nothing that a client does is above INFO.
+"""
 
 import logging
+from collections.abc import Sequence
 
-from smtp_protocol import Reply, Session
+from smtp_protocol import Envelope, Event, Reply, Session, replies
 
 __all__: list[str] = []
 
 logger = logging.getLogger("smtp_server")
+
+# Recipients that are named in the line of a message.
+_MOST_NAMED = 5
 
 
 def log(
@@ -32,3 +39,51 @@ def log(
             exc_info=error,
             extra={"session": session.id, "peer": session.peer_host},
         )
+
+
+def message_came(
+    session: Session, envelope: Envelope, octets: int, answers: Sequence[Reply]
+) -> None:
+    """Tell of a message: who sent it to whom, its size, and what was answered."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    recipients = envelope.rcpt_tos
+    named = ", ".join(map(repr, recipients[:_MOST_NAMED]))
+    if len(recipients) > _MOST_NAMED:
+        named += f" and {len(recipients) - _MOST_NAMED} more"
+    log(
+        logging.INFO,
+        session,
+        "Message from %r to %s, %d octets: %s",
+        envelope.mail_from or "",
+        named or "nobody",
+        octets,
+        ", ".join(repr(str(answer)) for answer in dict.fromkeys(answers)),
+    )
+
+
+def refused(session: Session, event: Event | None, reply: Reply) -> None:
+    """Tell what a client was refused."""
+    what = "The session" if event is None else name_of(event)
+    log(logging.INFO, session, "%s refused: %s", what, reply)
+
+
+def command_answered(session: Session, event: Event | None, reply: Reply) -> None:
+    """Tell of one command and its reply."""
+    # A client that does not wait may send its password where it is no known command.
+    what = "Unknown()" if reply is replies.UNKNOWN_COMMAND else repr(event)
+    log(logging.DEBUG, session, "%s: %s", what, reply)
+
+
+def name_of(event: Event) -> str:
+    """What people call an event."""
+    kind = type(event).__name__
+    return _NAMES.get(kind, kind.upper())
+
+
+_NAMES = {
+    "Connected": "The connection",
+    "Refused": "What the client sent",
+    "AuthResponse": "AUTH",
+    "Unknown": "A command",
+}

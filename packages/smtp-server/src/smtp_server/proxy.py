@@ -3,72 +3,50 @@
 What follows may be TLS, which could not be handed on if it had been read.
 """
 
-from __future__ import annotations
-
 import asyncio
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from smtp_protocol import Connected, ProxyData, ProxyHeaderError, ProxyHeaderReader
-
-if TYPE_CHECKING:
-    from smtp_server.smtp import SMTP
+from smtp_protocol import ProxyData, ProxyHeaderError, ProxyHeaderReader
 
 __all__: list[str] = []
 
 
-async def meet_client(
-    smtp: SMTP, reader: ProxyHeaderProtocol, transport: asyncio.Transport
-) -> None:
-    """Let the PROXY header say who the client of ``smtp`` is.
-
-    Args:
-        smtp: The connection, whose session has the proxy as its peer so far.
-        reader: What reads the header.
-        transport: The transport, whose protocol is ``smtp`` again in the end.
-
-    Raises:
-        ProxyHeaderError: There is none, from a peer that is trusted, that the handler takes.
-        TimeoutError: There is none in time.
-    """
-    session, hooks = smtp.session, smtp.hooks
-    if session.peer not in smtp.setup.proxies:
-        raise ProxyHeaderError(f"a PROXY header from {session.peer_host} is not trusted")
-    async with asyncio.timeout(smtp.setup.settings.proxy_protocol_timeout):
-        header = await reader.header
-    transport.set_protocol(smtp)
-    session.proxy_data = replace(header, peer=session.peer)
-    if isinstance(header.src_addr, str):
-        session.peer = header.src_addr
-    elif header.src_addr is not None:
-        session.peer = (str(header.src_addr), header.src_port or 0)
-    try:
-        accepted = await hooks.handle_PROXY(smtp, session, smtp.envelope, session.proxy_data)
-    except Exception as error:
-        smtp.log_failure(Connected(), error)
-        accepted = False
-    if not accepted:
-        raise ProxyHeaderError("the handler refused it")
-    transport.resume_reading()
-
-
-class ProxyHeaderProtocol(asyncio.BufferedProtocol):
+class HeaderReader(asyncio.BufferedProtocol):
     """The protocol of a connection until its PROXY header is complete, and reading is paused.
 
     Args:
-        transport: The connection, whose protocol this becomes.
+        transport: The connection, whose protocol this becomes at once.
         loop: Its event loop.
-
-    Attributes:
-        header: The header, or the `ProxyHeaderError` of a connection that does not have one.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self.header: asyncio.Future[ProxyData] = loop.create_future()
+        self._header: asyncio.Future[ProxyData | ProxyHeaderError] = loop.create_future()
         self._reader = ProxyHeaderReader()
         self._buffer = bytearray()
         self._transport = transport
+        self._before = transport.get_protocol()
         transport.set_protocol(self)
+
+    async def read(self, limit: float) -> ProxyData:
+        """Wait for the header, and give the connection back to the protocol that it had.
+
+        Args:
+            limit: How long the header may take, in seconds.
+
+        Raises:
+            ProxyHeaderError: There is none, or none in time.
+        """
+        try:
+            async with asyncio.timeout(limit):
+                header = await self._header
+        except TimeoutError:
+            raise ProxyHeaderError(f"no PROXY header within {limit:g} seconds") from None
+        finally:
+            self._transport.set_protocol(self._before)
+        if isinstance(header, ProxyHeaderError):
+            raise header
+        return header
+
+    # What asyncio calls.
 
     def get_buffer(self, sizehint: int) -> bytearray:
         """Give room for what surely belongs to the header."""
@@ -77,16 +55,16 @@ class ProxyHeaderProtocol(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what came."""
-        if self.header.done():
+        if self._header.done():
             return
+        header: ProxyData | ProxyHeaderError | None
         try:
             header = self._reader.receive_data(bytes(self._buffer[:nbytes]))
         except ProxyHeaderError as error:
-            self.header.set_exception(error)
-            return
+            header = error
         if header is not None:
             self._transport.pause_reading()
-            self.header.set_result(header)
+            self._header.set_result(header)
 
     def eof_received(self) -> None:
         """The header will not be complete."""
@@ -97,5 +75,5 @@ class ProxyHeaderProtocol(asyncio.BufferedProtocol):
         self._give_up()
 
     def _give_up(self) -> None:
-        if not self.header.done():
-            self.header.set_exception(ProxyHeaderError("cut short"))
+        if not self._header.done():
+            self._header.set_result(ProxyHeaderError("the connection ended in the PROXY header"))

@@ -1,49 +1,51 @@
-"""Setup: whatever the connections of one server share, looked at once."""
+"""Setup: whatever the connections of one server share, looked at once for each server."""
 
 from __future__ import annotations
 
 import difflib
 import socket
-from collections.abc import Collection, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
-from functools import lru_cache
-from importlib import import_module
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from typing import ClassVar, Protocol, TypeVar
 
-from smtp_protocol import (
-    AnyHandler,
-    Bdat,
-    Connected,
-    Data,
-    Ehlo,
-    Event,
-    Expn,
-    Helo,
-    Help,
-    Hooks,
-    Lhlo,
-    Mail,
-    Noop,
-    ProtocolConfig,
-    Quit,
-    Rcpt,
-    Rset,
-    StartTls,
-    Vrfy,
-    Xclient,
-    Xforward,
-)
+from smtp_protocol import AnyHandler, Event, Hooks, Mechanism, ProtocolConfig
+from smtp_protocol.calls import quick_events
 from smtp_server.networks import Networks
 from smtp_server.settings import Settings, SMTPKeywords
 from smtp_server.tls import Certificates
 from smtp_server.verbs import own_mechanisms, own_verbs
 from smtp_server.version import __version__
 
-if TYPE_CHECKING:
-    from smtp_server.smtp import SMTP
-
 __all__: list[str] = []
+
+ConnectionT = TypeVar("ConnectionT")
+
+# RFC 2033 §5: an LMTP server must offer both.
+_LMTP_EXTENSIONS = frozenset({"PIPELINING", "ENHANCEDSTATUSCODES"})
+
+
+class ServerClass(Protocol):
+    """A class of connections: `SMTP`, `LMTP`, or one of the user's own."""
+
+    #: Whether it speaks LMTP.
+    lmtp: ClassVar[bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """How an AUTH mechanism is carried out: by a built-in class, or by somebody's method.
+
+    Args:
+        make: Makes the exchange of a built-in mechanism.
+        method: The name of a method.
+        of_handler: Whether that is the handler's; otherwise it is the connection's.
+    """
+
+    make: Callable[[], Mechanism] | None = None
+    method: str = ""
+    of_handler: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class Setup:
     """Whatever a connection needs that does not change: settings, hooks, protocol.
 
     Attributes:
+        smtp_class: The class of the connections.
         handler: The object with the hooks.
         keywords: What the user set.
         settings: The same with what the user did not set.
@@ -58,15 +61,15 @@ class Setup:
         config: The engine's part of the settings.
         hostname: What the server calls itself.
         ident: What follows it in the greeting.
+        verbs: The commands that the class adds, each with its form.
         quick: The events whose hook is the default: it answers at once.
-        mechanisms: What AUTH offers.
-        handler_mechanisms: Those of them that are methods of the handler, and their names.
-        smtp_mechanisms: The same for the methods of the server.
+        mechanisms: What AUTH can offer.
         certificates: The TLS context for STARTTLS.
         proxies: The peers whose PROXY header is taken.
         relays: The peers whose XCLIENT and XFORWARD are taken.
     """
 
+    smtp_class: type
     handler: AnyHandler
     keywords: SMTPKeywords
     settings: Settings
@@ -74,43 +77,60 @@ class Setup:
     config: ProtocolConfig
     hostname: str
     ident: str
+    verbs: Mapping[str, str]
     quick: frozenset[type[Event]]
-    mechanisms: tuple[str, ...]
-    handler_mechanisms: Mapping[str, str]
-    smtp_mechanisms: Mapping[str, str]
+    mechanisms: Mapping[str, Offer]
     certificates: Certificates | None
     proxies: Networks
     relays: Networks
 
 
-#: Which hook answers which event.
-HOOKS: Mapping[type[Event], str] = {
-    Connected: "handle_CONNECT",
-    Helo: "handle_HELO",
-    Ehlo: "handle_EHLO",
-    Lhlo: "handle_EHLO",
-    Mail: "handle_MAIL",
-    Rcpt: "handle_RCPT",
-    Rset: "handle_RSET",
-    Noop: "handle_NOOP",
-    Quit: "handle_QUIT",
-    Vrfy: "handle_VRFY",
-    Expn: "handle_EXPN",
-    Help: "handle_HELP",
-}
+class Setups:
+    """What one service has prepared, for the connections that its factory makes.
 
-_NO_HOOK: frozenset[type[Event]] = frozenset({Data, Bdat, StartTls, Xclient, Xforward})
+    A factory that makes each connection anew, from handler and keywords, need not pay for looking
+    at them each time. Another service looks for itself: a handler may have changed.
+    """
 
-# A factory that makes each connection anew, from the same handler and keywords, need not pay for
-# looking at them each time.
-_latest: WeakKeyDictionary[type, Setup] = WeakKeyDictionary()
+    def __init__(self) -> None:
+        # A factory may make connections of several kinds, and may make a new handler for each.
+        self._setups: deque[Setup] = deque(maxlen=8)
+
+    def __iter__(self) -> Iterator[Setup]:
+        return iter(self._setups)
+
+    def add(self, setup: Setup) -> None:
+        """Remember what was prepared for this service."""
+        self._setups.append(setup)
+
+    def make(self, factory: Callable[[], ConnectionT]) -> ConnectionT:
+        """Have the factory make a connection; `prepare` finds meanwhile what is here."""
+        token = _in_force.set(self)
+        try:
+            return factory()
+        finally:
+            _in_force.reset(token)
+
+    def find(self, smtp_class: type, handler: AnyHandler, keywords: SMTPKeywords) -> Setup | None:
+        """What was prepared for the same handler and keywords, if it was."""
+        for setup in self._setups:
+            if (
+                setup.smtp_class is smtp_class
+                and setup.handler is handler
+                and setup.keywords == keywords
+            ):
+                return setup
+        return None
 
 
-def prepare(smtp: SMTP, handler: AnyHandler, keywords: SMTPKeywords) -> Setup:
+_in_force: ContextVar[Setups | None] = ContextVar("_in_force", default=None)
+
+
+def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKeywords) -> Setup:
     """Check everything that the connections of one server share.
 
     Args:
-        smtp: One of the connections. Its ``smtp_…`` methods are the server's own verbs, and its
+        smtp_class: Their class. Its ``smtp_…`` methods are the server's own verbs, and its
             ``auth_…`` methods own mechanisms.
         handler: The object with the hooks.
         keywords: What the user set.
@@ -119,36 +139,36 @@ def prepare(smtp: SMTP, handler: AnyHandler, keywords: SMTPKeywords) -> Setup:
         TypeError: The handler has a wrong hook, or a keyword is unknown.
         ValueError: A keyword's value cannot be meant.
     """
-    kind: type = type(smtp)
-    last = _latest.get(kind)
-    if last is not None and last.handler is handler and last.keywords == keywords:
-        return last
+    setups = _in_force.get()
+    known = setups.find(smtp_class, handler, keywords) if setups is not None else None
+    if known is not None:
+        return known
     settings = _settings(keywords)
-    verbs = own_verbs(kind)
+    verbs = own_verbs(smtp_class)
     hooks = Hooks(handler, verbs)
-    methods, smtp_methods = own_mechanisms(handler), own_mechanisms(smtp)
-    own = {*methods, *smtp_methods}
-    mechanisms = _offered(settings, hooks, own)
+    lmtp = smtp_class.lmtp
+    mechanisms = _offers(settings, hooks, smtp_class, handler)
     if settings.auth_required and not mechanisms:
         raise ValueError("auth_required needs an authenticator, an auth_callback or a mechanism")
-    if mechanisms:
-        import_module("smtp_server.authentication")  # now, and not when a client waits for it
-    _latest[kind] = setup = Setup(
+    setup = Setup(
+        smtp_class=smtp_class,
         handler=handler,
         keywords=keywords,
         settings=settings,
         hooks=hooks,
-        config=_config(settings, smtp.lmtp, bool(mechanisms), frozenset(verbs)),
-        hostname=settings.hostname or machine_name(),
-        ident=settings.ident or f"Python {'LMTP' if smtp.lmtp else 'SMTP'} {__version__}",
-        quick=_quick(settings, hooks),
+        config=_config(settings, lmtp, bool(mechanisms), frozenset(verbs)),
+        hostname=ascii_name(settings.hostname or machine_name()),
+        ident=settings.ident or f"Python {'LMTP' if lmtp else 'SMTP'} {__version__}",
+        verbs=verbs,
+        # Where commands are counted, each is looked at first.
+        quick=frozenset() if settings.command_call_limit is not None else quick_events(hooks),
         mechanisms=mechanisms,
-        handler_mechanisms=methods,
-        smtp_mechanisms=smtp_methods,
         certificates=Certificates(settings.tls_context) if settings.tls_context else None,
         proxies=Networks(settings.proxy_trusted),
         relays=Networks(settings.xclient_trusted),
     )
+    if setups is not None:
+        setups.add(setup)
     return setup
 
 
@@ -162,24 +182,32 @@ def _settings(keywords: SMTPKeywords) -> Settings:
     return Settings(**keywords)
 
 
-def _quick(settings: Settings, hooks: Hooks) -> frozenset[type[Event]]:
-    if settings.command_call_limit is not None:
-        return frozenset()  # each command is counted first
-    return _NO_HOOK.union(event for event, name in HOOKS.items() if name not in hooks.own)
+def _offers(
+    settings: Settings, hooks: Hooks, smtp_class: type, handler: AnyHandler
+) -> Mapping[str, Offer]:
+    """The mechanisms that somebody can decide on; a method goes before a built-in one."""
+    offers: dict[str, Offer] = {}
+    if settings.authenticator or settings.auth_callback or "handle_AUTH" in hooks.own:
+        # They bring in cryptography, which a server without AUTH never needs. It is imported
+        # now, and not when a client waits for it.
+        from smtp_protocol import MECHANISMS  # noqa: PLC0415
 
-
-def _offered(settings: Settings, hooks: Hooks, own: Collection[str]) -> tuple[str, ...]:
-    decided = settings.authenticator or settings.auth_callback or "handle_AUTH" in hooks.own
-    built_in = set(settings.auth_mechanisms) if decided else set()
+        offers = {name: Offer(make=MECHANISMS[name]) for name in settings.auth_mechanisms}
+    for name, method in own_mechanisms(smtp_class).items():
+        offers[name] = Offer(method=method)
+    for name, method in own_mechanisms(handler).items():
+        offers[name] = Offer(method=method, of_handler=True)
     excluded = {name.upper() for name in settings.auth_exclude_mechanism or ()}
-    return tuple(sorted(built_in.union(own) - excluded))
+    return {name: offers[name] for name in sorted(offers.keys() - excluded)}
 
 
 def _config(settings: Settings, lmtp: bool, auth: bool, verbs: frozenset[str]) -> ProtocolConfig:
-    utf8 = {"SMTPUTF8"} if settings.enable_SMTPUTF8 else set()
+    extensions = {*settings.extensions, *(_LMTP_EXTENSIONS if lmtp else ())}
+    if settings.enable_SMTPUTF8:
+        extensions.add("SMTPUTF8")
     return ProtocolConfig(
         data_size_limit=settings.data_size_limit,
-        extensions=frozenset(utf8.union(settings.extensions)),
+        extensions=frozenset(extensions),
         address_syntax=settings.address_syntax,
         bare_newline=settings.bare_newline,
         line_length_limit=settings.line_length_limit,
@@ -196,7 +224,19 @@ def _config(settings: Settings, lmtp: bool, auth: bool, verbs: frozenset[str]) -
     )
 
 
-@lru_cache(maxsize=1)
 def machine_name() -> str:
     """The name of this machine, without a question to the DNS, which may take many seconds."""
     return socket.gethostname() or "localhost"
+
+
+def ascii_name(name: str) -> str:
+    """A host's name as it can stand in SMTP: labels beyond ASCII as A-labels (RFC 5890 §2.3.2.1).
+
+    What cannot be written so becomes ``?``: a machine's name may be anything.
+    """
+    if not name.isascii():
+        try:
+            name = name.encode("idna").decode()
+        except UnicodeError:
+            name = name.encode("ascii", "replace").decode()
+    return "".join(character if "!" <= character <= "~" else "?" for character in name)

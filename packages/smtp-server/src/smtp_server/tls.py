@@ -3,20 +3,15 @@
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import cast
-from weakref import WeakKeyDictionary
+from typing import Self
 
 from smtp_protocol import TLSInfo
+from smtp_server.client_hello import MAX_HELLO, server_name
 
 __all__: list[str] = []
 
 #: A context, or a function that makes one each time the certificates are to be read again.
 TLSSource = ssl.SSLContext | Callable[[], ssl.SSLContext]
-
-_Callback = Callable[[ssl.SSLObject, str | None, ssl.SSLContext], int | None]
-
-# What each client asked for; a server's ssl object does not tell.
-_asked: WeakKeyDictionary[ssl.SSLObject, str] = WeakKeyDictionary()
 
 
 class Certificates:
@@ -25,13 +20,17 @@ class Certificates:
     Args:
         source: A context, or a function that makes one.
 
+    Attributes:
+        context: What a transport is given. It is never used itself: each connection's TLS is made
+            by the newest context of ``source``, whole.
+
     Raises:
         TypeError: It is neither, or the function makes something else.
     """
 
     def __init__(self, source: TLSSource) -> None:
         self._source = source
-        self.context = self._make()
+        self.context: ssl.SSLContext = _Listening(self._make())
 
     def reload(self) -> None:
         """Have the function make another context; a context that was given stays.
@@ -39,7 +38,7 @@ class Certificates:
         Raises:
             Exception: What the function raises. The context is then the one before.
         """
-        self.context = self._make()
+        self.context = _Listening(self._make())
 
     def _make(self) -> ssl.SSLContext:
         source = self._source
@@ -49,10 +48,56 @@ class Certificates:
                 f"a TLS context is an ssl.SSLContext or a function that makes one, "
                 f"not {type(context).__name__}"
             )
-        if not isinstance(context.sni_callback, _Noting):
-            before = cast("_Callback | None", context.sni_callback)
-            context.sni_callback = _Noting(self, before)
         return context
+
+
+class _Heard(ssl.SSLObject):
+    """The TLS of one connection, which keeps the name that the client asked for."""
+
+    incoming: ssl.MemoryBIO | None = None
+    sni: str | None = None
+    _hello = b""
+
+    def do_handshake(self) -> None:
+        """Look at what has come, before the handshake takes it."""
+        if self.incoming is not None:
+            octets = self.incoming.read()
+            self.incoming.write(octets)
+            self._hello += octets
+            self.sni = server_name(self._hello)
+            if self.sni is not None or len(self._hello) > MAX_HELLO:
+                self.incoming = None
+            if self.context.sni_callback is not None and "\\" in (self.sni or ""):
+                # The callback cannot be told it, and a traceback would be printed past all logs.
+                raise ssl.SSLError("the client asks for a server name that is none")
+        super().do_handshake()
+
+
+class _Listening(ssl.SSLContext):
+    """Has the TLS of each connection made by another context, and hears what comes first."""
+
+    _context: ssl.SSLContext
+
+    def __new__(cls, context: ssl.SSLContext) -> Self:
+        self = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        self._context = context
+        if context.sslobject_class is ssl.SSLObject:
+            context.sslobject_class = _Heard
+        return self
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Make the TLS of a connection."""
+        tls = self._context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        if isinstance(tls, _Heard):
+            tls.incoming = incoming
+        return tls
 
 
 async def start_tls(
@@ -88,21 +133,6 @@ async def start_tls(
     return encrypted
 
 
-class _Noting:
-    """A callback that keeps the server's name, and brings the newest context into use."""
-
-    def __init__(self, certificates: Certificates, before: _Callback | None) -> None:
-        self._certificates = certificates
-        self._before = before
-
-    def __call__(self, tls: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
-        if name is not None:
-            _asked[tls] = name
-        if self._certificates.context is not context:
-            tls.context = self._certificates.context
-        return None if self._before is None else self._before(tls, name, context)
-
-
 def tls_info(tls: ssl.SSLObject) -> TLSInfo:
     """What was agreed upon."""
     cipher = tls.cipher()
@@ -110,5 +140,5 @@ def tls_info(tls: ssl.SSLObject) -> TLSInfo:
         version=tls.version() or "",
         cipher=cipher[0] if cipher else "",
         peer_certificate=tls.getpeercert(binary_form=True),
-        sni=_asked.get(tls),
+        sni=tls.sni if isinstance(tls, _Heard) else None,
     )

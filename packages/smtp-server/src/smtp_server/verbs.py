@@ -1,7 +1,6 @@
 """Verbs: what methods add by their names: ``smtp_VERB`` a command, ``auth_MECH`` a mechanism."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import TypeVar
 
 from smtp_protocol.auth import MECHANISM_NAME
@@ -28,7 +27,6 @@ def syntax(text: str) -> Callable[[FunctionT], FunctionT]:
     return decorate
 
 
-@lru_cache(maxsize=64)
 def own_verbs(smtp_class: type) -> Mapping[str, str]:
     """The verbs that a class adds, each with its form; ``__`` in a method's name is ``-``."""
     verbs = {}
@@ -44,11 +42,11 @@ def method_name(verb: str) -> str:
     return _PREFIX + verb.replace("-", "__")
 
 
-def own_mechanisms(handler: object) -> Mapping[str, str]:
-    """The methods of a handler that are mechanisms, by theirs: ``auth_X__NAME`` is X-NAME."""
+def own_mechanisms(owner: object) -> Mapping[str, str]:
+    """The methods of a handler, or of a class, that are mechanisms: ``auth_X__NAME`` is X-NAME."""
     found = {}
-    for name in dir(handler):
-        method = getattr(handler, name, None) if name.startswith(_AUTH_PREFIX) else None
+    for name in dir(owner):
+        method = getattr(owner, name, None) if name.startswith(_AUTH_PREFIX) else None
         mechanism = getattr(method, "auth_mechanism", name[len(_AUTH_PREFIX) :].replace("__", "-"))
         if callable(method) and MECHANISM_NAME.fullmatch(mechanism):
             found[mechanism] = name

@@ -1,0 +1,33 @@
+"""Exchange: what dispatch and authentication need of the connection that they answer for."""
+
+from typing import Protocol
+
+from smtp_protocol.calls import Answering
+from smtp_protocol.events import Event
+from smtp_protocol.replies import Reply
+from smtp_server.limits import Budget
+from smtp_server.setup import Setup
+
+__all__: list[str] = []
+
+
+class Exchange(Answering, Protocol):
+    """A connection of this server, of which an event is to be answered."""
+
+    @property
+    def setup(self) -> Setup:
+        """What all connections of the server share."""
+
+    @property
+    def budget(self) -> Budget:
+        """What the session has used up."""
+
+    @property
+    def ending(self) -> bool:
+        """Whether the session is being ended, so that nobody waits for an answer any more."""
+
+    def end_session(self, reply: Reply) -> None:
+        """End the session with a 421, though no reply is owed."""
+
+    def log_failure(self, event: Event, error: BaseException) -> None:
+        """Log that a hook failed on ``event``."""
