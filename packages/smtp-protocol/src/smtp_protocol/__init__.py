@@ -70,6 +70,8 @@ from smtp_protocol.handler import (
     Server,
 )
 from smtp_protocol.hooks import Hooks
+from smtp_protocol.mailboxes import canonical_mailbox
+from smtp_protocol.networks import client_network
 from smtp_protocol.options import (
     Body,
     DeliverBy,
@@ -205,6 +207,8 @@ __all__ = [
     "Xforward",
     "__version__",
     "auth_mechanism",
+    "canonical_mailbox",
+    "client_network",
     "ehlo_keywords",
     "parse_command",
     "parse_forward_path",
