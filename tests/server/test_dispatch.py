@@ -27,8 +27,9 @@ from smtp_protocol import (
     Server,
     Session,
 )
+from smtp_protocol.answers import ehlo_reply, reply_from, worst_reply
+from smtp_protocol.calls import CALLS, Request
 from smtp_server import SMTP
-from smtp_server.dispatch import CALLS, Question, ehlo_reply, reply_from, worst_reply
 
 LOCAL_ERROR = "451 Local error in processing"
 
@@ -139,7 +140,7 @@ class Everything(Handler):
 
 
 def test_every_question_has_its_call() -> None:
-    assert set(CALLS) == set(get_args(Question))
+    assert set(CALLS) == set(get_args(Request))
 
 
 async def test_every_hook_is_called() -> None:

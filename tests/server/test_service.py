@@ -107,7 +107,11 @@ async def test_sockets_that_were_bound_before() -> None:
 async def test_no_listener_at_all() -> None:
     async with sink_service() as service:
         assert service.addresses == []
-        await service.serve_forever()
+        forever = asyncio.create_task(service.serve_forever())
+        await asyncio.sleep(0)
+        assert not forever.done()
+        await service.close()
+        await forever
 
 
 async def test_an_occupied_port_leaves_nothing_behind(tmp_path: Path) -> None:

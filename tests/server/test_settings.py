@@ -7,7 +7,6 @@ import pytest
 from smtp_handlers import Sink
 from smtp_server import SMTP, Controller, serve
 from smtp_server.settings import Settings
-from smtp_server.setup import machine_name
 
 
 def make(**keywords: Any) -> SMTP:
@@ -37,11 +36,7 @@ def test_what_a_server_is_called() -> None:
 
 def test_a_machine_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "")
-    machine_name.cache_clear()
-    try:
-        assert make().hostname == "localhost"
-    finally:
-        machine_name.cache_clear()
+    assert make().hostname == "localhost"
 
 
 def test_the_dns_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +45,6 @@ def test_the_dns_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("getfqdn", "gethostbyaddr", "getaddrinfo"):
         monkeypatch.setattr(f"socket.{name}", refuse)
-    machine_name.cache_clear()
     make()
 
 

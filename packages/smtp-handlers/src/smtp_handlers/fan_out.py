@@ -10,7 +10,6 @@ from smtp_protocol import (
     BodyAborted,
     Envelope,
     MailOptions,
-    Recipient,
     Reply,
     Server,
     Session,
@@ -184,8 +183,7 @@ async def _begin(
                 )
             )
         )
-        for accepted in envelope.rcpt_tos[len(envelope.recipients) :]:
-            envelope.recipients.append(Recipient(accepted, recipient.options))
+        envelope.accept(recipient.address, recipient.options)
     return None if replies[-1].positive else replies[-1]
 
 

@@ -192,8 +192,6 @@ class AddReceived(Front):
         """Hand on the message with the field."""
         field = received(server, session, envelope, new_identifier(session))
         envelope.content = field + envelope.content
-        if envelope.text is not None:
-            envelope.text = field.decode() + envelope.text
         return await self.inner.handle_DATA(server, session, envelope)
 
     async def _stream(

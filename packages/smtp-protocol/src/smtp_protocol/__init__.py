@@ -71,7 +71,7 @@ from smtp_protocol.handler import (
 )
 from smtp_protocol.hooks import Hooks
 from smtp_protocol.mailboxes import canonical_mailbox
-from smtp_protocol.networks import client_network
+from smtp_protocol.networks import client_network, unmapped
 from smtp_protocol.options import (
     Body,
     DeliverBy,
@@ -213,6 +213,7 @@ __all__ = [
     "parse_command",
     "parse_forward_path",
     "parse_reverse_path",
+    "unmapped",
 ]
 
 # AUTH's mechanisms need cryptography, whose import takes long. Who has no AUTH never waits for it:

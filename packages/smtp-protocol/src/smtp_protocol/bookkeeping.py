@@ -73,9 +73,7 @@ def _auth(
     session.authenticated = reply.code // 100 == 2
 
 
-def _unknown(
-    event: commands.Unknown, reply: Reply, session: Session, envelope: Envelope
-) -> None:
+def _unknown(event: commands.Unknown, reply: Reply, session: Session, envelope: Envelope) -> None:
     """A verb that the server's author took over does what the built-in one would have done."""
     match event.verb:
         case "EHLO" | "LHLO" | "HELO" if reply.code < 400:

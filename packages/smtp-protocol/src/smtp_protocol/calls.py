@@ -42,9 +42,7 @@ class Answering(Server, Protocol):
     def authenticate(self, event: commands.Auth) -> Coroutine[object, None, Reply]:
         """Go through the exchange that AUTH begins, to its last reply."""
 
-    def conclude(
-        self, event: commands.Auth, reply: Reply
-    ) -> Coroutine[object, None, Reply]:
+    def conclude(self, event: commands.Auth, reply: Reply) -> Coroutine[object, None, Reply]:
         """Take a verdict that ``handle_AUTH`` has given itself."""
 
     def own_command(self, verb: str, arg: str | None) -> Coroutine[object, None, Answer | None]:

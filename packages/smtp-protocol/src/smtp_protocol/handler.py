@@ -41,6 +41,7 @@ __all__ = [
     "Server",
 ]
 
+
 class Server(Protocol):
     """What a hook sees of the server that runs it."""
 

@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-__all__ = ["client_network"]
+__all__ = ["client_network", "unmapped"]
 
 # RFC 6052 §2.1: what a translator puts in front of an IPv4 address. All of them share one /64.
 _TRANSLATED = IPv6Network("64:ff9b::/96")
@@ -36,6 +36,21 @@ def client_network(host: str, ipv6_prefix: int = 64) -> str:
         return str(address)
     embedded = _embedded(address)
     return str(embedded or IPv6Network((int(address), ipv6_prefix), strict=False))
+
+
+def unmapped(host: str) -> str:
+    """The IPv4 address of a client that a dual-stack socket tells of as ``::ffff:192.0.2.1``.
+
+    Args:
+        host: An address; anything else, and any other address, comes back as it is.
+    """
+    if not host.startswith("::"):
+        return host
+    try:
+        address = IPv6Address(host.partition("%")[0]).ipv4_mapped
+    except ValueError:
+        return host
+    return host if address is None else str(address)
 
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:

@@ -1,6 +1,6 @@
 """Client hello: the name of the server that a TLS client asks for, read from its first octets.
 
-The standard library tells it to a callback alone, and prints a traceback where the name is not ASCII.
+The standard library tells it to a callback alone, and prints a traceback where it is not ASCII.
 """
 
 __all__: list[str] = []

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from smtp_protocol import AnyHandler
-from smtp_server.service import GRACE, Service
+from smtp_server.service import GRACE, Listening, Service
 from smtp_server.settings import SharedKeywords, SMTPKeywords
 from smtp_server.setup import Setup
 from smtp_server.smtp import SMTP
@@ -64,7 +64,7 @@ class _Base:
         return SMTP(self.handler, setup=self._setup)
 
     @property
-    def server(self) -> asyncio.Server | None:
+    def server(self) -> Listening | None:
         """The listening server; ``None`` while stopped."""
         servers = self.service.servers if self.service is not None else []
         return servers[0] if servers else None

@@ -41,7 +41,7 @@ from smtp_server.bodies import MemoryBody, StreamedBody
 from smtp_server.dispatch import answer
 from smtp_server.limits import Budget
 from smtp_server.link import Link
-from smtp_server.log import command_answered, log, logger, message_came, refused
+from smtp_server.log import command_answered, commands_logger, log, message_came, refused
 from smtp_server.setup import Setup
 from smtp_server.verbs import method_name
 
@@ -105,13 +105,17 @@ class Conversation(Link):
         # The response to a challenge of AUTH that a hook waits for.
         self._response: asyncio.Future[bytes | None] | None = None
         # Whether each command is logged, which is looked at once for the connection.
-        self._verbose = logger.isEnabledFor(logging.DEBUG)
+        self._verbose = commands_logger.isEnabledFor(logging.DEBUG)
         self._advancing = False
         self._stopping = False
 
     @abstractmethod
     def _start_tls(self) -> None:
         """Do the handshake: STARTTLS was accepted."""
+
+    @abstractmethod
+    def end_session(self, reply: Reply) -> None:
+        """End the session with a 421, whatever is going on."""
 
     # What a hook sees.
 

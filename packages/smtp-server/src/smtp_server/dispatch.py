@@ -97,9 +97,7 @@ def _final_replies(result: object, exchange: Exchange) -> Sequence[Reply]:
     if not exchange.setup.config.lmtp:
         return replies_from(result, owed)
     envelope = exchange.envelope
-    return replies_from(
-        result, owed, places=envelope.places(), number=len(envelope.rcpt_tos)
-    )
+    return replies_from(result, owed, places=envelope.places(), number=len(envelope.rcpt_tos))
 
 
 async def _answer_failure(event: Request, error: Exception, exchange: Exchange) -> Sequence[Reply]:

@@ -27,7 +27,7 @@ class Exchange(Answering, Protocol):
         """Whether the session is being ended, so that nobody waits for an answer any more."""
 
     def end_session(self, reply: Reply) -> None:
-        """End the session with a 421, though no reply is owed."""
+        """End the session with a 421, whatever is going on."""
 
     def log_failure(self, event: Event, error: BaseException) -> None:
         """Log that a hook failed on ``event``."""

@@ -1,6 +1,7 @@
 """Log: one line for each thing that happens, at its level, with the session's number.
 
-ERROR is a failure of the program's own; nothing that a client does is above INFO.
+ERROR is a failure of the program's own. Nothing that a client does is above INFO, where refusals
+are; DEBUG has who comes, brings a message, and goes, and `smtp_server.commands` every command.
 """
 
 import logging
@@ -11,6 +12,7 @@ from smtp_protocol import Envelope, Event, Reply, Session, replies
 __all__: list[str] = []
 
 logger = logging.getLogger("smtp_server")
+commands_logger = logger.getChild("commands")
 
 # Recipients that are named in the line of a message.
 _MOST_NAMED = 5
@@ -31,28 +33,39 @@ def log(
         error: An exception whose traceback is shown.
     """
     if logger.isEnabledFor(level):
-        logger.log(
-            level,
-            "[%s] " + message,
-            session.id,
-            *(repr(str(arg)) if isinstance(arg, Reply) else arg for arg in args),
-            exc_info=error,
-            extra={"session": session.id, "peer": session.peer_host},
-        )
+        _write(logger, level, session, message, *args, error=error)
+
+
+def _write(
+    to: logging.Logger,
+    level: int,
+    session: Session,
+    message: str,
+    *args: object,
+    error: BaseException | None = None,
+) -> None:
+    to.log(
+        level,
+        "[%s] " + message,
+        session.id,
+        *(repr(str(arg)) if isinstance(arg, Reply) else arg for arg in args),
+        exc_info=error,
+        extra={"session": session.id, "peer": session.peer_host},
+    )
 
 
 def message_came(
     session: Session, envelope: Envelope, octets: int, answers: Sequence[Reply]
 ) -> None:
     """Tell of a message: who sent it to whom, its size, and what was answered."""
-    if not logger.isEnabledFor(logging.INFO):
+    if not logger.isEnabledFor(logging.DEBUG):
         return
     recipients = envelope.rcpt_tos
     named = ", ".join(map(repr, recipients[:_MOST_NAMED]))
     if len(recipients) > _MOST_NAMED:
         named += f" and {len(recipients) - _MOST_NAMED} more"
     log(
-        logging.INFO,
+        logging.DEBUG,
         session,
         "Message from %r to %s, %d octets: %s",
         envelope.mail_from or "",
@@ -72,7 +85,7 @@ def command_answered(session: Session, event: Event | None, reply: Reply) -> Non
     """Tell of one command and its reply."""
     # A client that does not wait may send its password where it is no known command.
     what = "Unknown()" if reply is replies.UNKNOWN_COMMAND else repr(event)
-    log(logging.DEBUG, session, "%s: %s", what, reply)
+    _write(commands_logger, logging.DEBUG, session, "%s: %s", what, reply)
 
 
 def name_of(event: Event) -> str:

@@ -7,14 +7,16 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterable
-from ssl import SSLContext
+from functools import partial
 from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import Self, Unpack
 
 from smtp_protocol import AnyHandler
-from smtp_server.limits import Connections
+from smtp_server.accepting import TLSListener
 from smtp_server.listeners import bind_tcp, bind_unix
-from smtp_server.settings import SharedKeywords
+from smtp_server.sessions import Sessions
+from smtp_server.settings import SharedKeywords, SMTPKeywords
+from smtp_server.setup import Setups, prepare
 from smtp_server.smtp import SMTP
 from smtp_server.tls import Certificates, TLSSource
 
@@ -23,13 +25,11 @@ __all__ = ["Service", "serve"]
 #: Seconds that a transaction has to finish when the service closes.
 GRACE = 5.0
 
+#: A socket that is listened on, as a server of asyncio.
+Listening = asyncio.Server | TLSListener
+
 # Seconds that hooks have to clean up when they are cancelled after that.
 _CLEANING = 5.0
-
-
-class _TLSOptions(TypedDict, total=False):
-    ssl: SSLContext
-    ssl_handshake_timeout: float
 
 
 class Service:
@@ -55,11 +55,14 @@ class Service:
         self._certificates = Certificates(ssl_context) if ssl_context else None
         self._given = list(sockets)
         self._connected = connected
-        self._tls_behind_proxy = False
         self._binders: list[Callable[[], list[socket.socket]]] = []
-        self._connections = Connections()
-        self._servers: list[asyncio.Server] = []
+        self._sessions = Sessions()
+        self._servers: list[Listening] = []
         self._unix_paths: list[tuple[str, int]] = []
+        # While it is running: set when it is closed.
+        self._closed: asyncio.Event | None = None
+        #: What its connections share.
+        self.setups = Setups()
 
     def listen(self, host: str | None, port: int) -> None:
         """Listen on a TCP port too, from the next `start` on."""
@@ -70,8 +73,8 @@ class Service:
         self._binders.append(lambda: [bind_unix(path)])
 
     @property
-    def servers(self) -> list[asyncio.Server]:
-        """The listening servers of asyncio, one for each socket."""
+    def servers(self) -> list[Listening]:
+        """The listening servers, one for each socket, as asyncio's are."""
         return list(self._servers)
 
     @property
@@ -87,12 +90,11 @@ class Service:
             OSError: An address is not to be had; the text says which and why.
             RuntimeError: It is running.
         """
-        if self._servers:
+        if self._closed is not None:
             raise RuntimeError("the service is running already")
         loop = asyncio.get_running_loop()
         sockets = list(self._given)
-        self._connections.closed = False
-        options = self._tls_options()
+        self._sessions.closed = False
         try:
             for bind in self._binders:
                 # In a thread, for a host's name may have to be looked up.
@@ -100,36 +102,38 @@ class Service:
                 sockets += bound
                 self._note_paths(bound)
             for sock in sockets:
-                unix = sock.family == socket.AF_UNIX
-                listen = loop.create_unix_server if unix else loop.create_server
-                self._servers.append(await listen(self._connect, sock=sock, **options))
+                self._servers.append(await self._listen(sock, loop))
         except BaseException:
             self.stop_listening()
             for sock in sockets:
                 sock.close()
             raise
+        self._closed = asyncio.Event()
         return self
 
     def _note_paths(self, sockets: list[socket.socket]) -> None:
         names = [sock.getsockname() for sock in sockets]
         self._unix_paths += [(name, os.stat(name).st_ino) for name in names if type(name) is str]
 
-    def _tls_options(self) -> _TLSOptions:
-        """How asyncio is to do TLS from the beginning: not at all where a PROXY header comes."""
-        settings = self._factory().setup.settings
-        self._tls_behind_proxy = settings.proxy_protocol_timeout is not None
-        if self._certificates is None or self._tls_behind_proxy:
-            return {}
-        return {
-            "ssl": self._certificates.context,
-            "ssl_handshake_timeout": settings.tls_handshake_timeout,
-        }
+    async def _listen(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> Listening:
+        certificates = self._certificates
+        if certificates is not None:
+            try:
+                return TLSListener(sock, loop, partial(self._accepted, certificates))
+            except NotImplementedError:  # Windows' loop; there asyncio does the handshake
+                return await loop.create_server(
+                    self._new_connection, sock=sock, ssl=certificates.context
+                )
+        if sock.family.name == "AF_UNIX":
+            return await loop.create_unix_server(self._new_connection, sock=sock)
+        return await loop.create_server(self._new_connection, sock=sock)
 
-    def _connect(self) -> SMTP:
-        smtp = self._factory()
-        smtp.connections = self._connections
-        if self._tls_behind_proxy:
-            smtp.implicit_tls = self._certificates
+    def _accepted(self, certificates: Certificates, sock: socket.socket, address: object) -> None:
+        self._new_connection().accepted(sock, address, certificates)
+
+    def _new_connection(self) -> SMTP:
+        smtp = self.setups.make(self._factory)
+        smtp.sessions = self._sessions
         if self._connected is not None:
             self._connected(smtp)
         return smtp
@@ -143,14 +147,21 @@ class Service:
         Raises:
             Exception: What such a function raises. Its context is then the one before.
         """
-        for certificates in (self._certificates, self._factory().setup.certificates):
+        for certificates in (self._certificates, *(setup.certificates for setup in self.setups)):
             if certificates is not None:
                 certificates.reload()
 
     async def serve_forever(self) -> None:
-        """Wait until the task is cancelled or `close` is called."""
-        while self._servers:
-            await asyncio.gather(*(server.wait_closed() for server in self._servers))
+        """Wait until the task is cancelled or `close` is called. Start first, if nobody has.
+
+        Raises:
+            OSError: An address is not to be had.
+        """
+        if self._closed is not None:
+            await self._closed.wait()
+        else:
+            async with self:
+                await self.serve_forever()
 
     async def close(self, grace: float = GRACE) -> None:
         """Stop listening and end the sessions.
@@ -163,20 +174,24 @@ class Service:
             grace: Seconds.
         """
         self.stop_listening()
-        self._connections.closed = True
-        for smtp in self._connections:
-            smtp.shut_down()
+        self._sessions.closed = True
+        for session in self._sessions:
+            session.shut_down()
         try:
             async with asyncio.timeout(grace):
-                await self._connections.wait_empty()
+                await self._sessions.wait_empty()
         except TimeoutError:
-            for smtp in self._connections:
-                smtp.abort()
+            for session in self._sessions:
+                session.abort()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLEANING):
-                    await self._connections.wait_empty()
-            for smtp in self._connections:
-                smtp.abort()
+                    await self._sessions.wait_empty()
+            for session in self._sessions:
+                session.abort()
+        finally:
+            if self._closed is not None:
+                self._closed.set()
+            self._closed = None
 
     def stop_listening(self) -> None:
         """Take no new connections."""
@@ -230,10 +245,12 @@ def serve(
         TypeError: The handler has a wrong hook, or a keyword is unknown.
         ValueError: A keyword's value cannot be meant.
     """
-    setup = smtp_class(handler, hostname=server_hostname, **keywords).setup
+    all_keywords: SMTPKeywords = {"hostname": server_hostname, "loop": None, **keywords}
+    setup = prepare(smtp_class, handler, all_keywords)
     service = Service(
         lambda: smtp_class(handler, setup=setup), sockets or (), ssl_context=ssl_context
     )
+    service.setups.add(setup)
     if unix_socket is not None:
         service.listen_unix(unix_socket)
     elif sockets is None:

@@ -58,6 +58,7 @@ class SharedKeywords(TypedDict, total=False):
     max_recipient_domains: int | None
     max_connections: int | None
     max_connections_per_host: int | None
+    ipv6_prefix: int
 
 
 class SMTPKeywords(SharedKeywords, total=False):
@@ -127,12 +128,15 @@ class Settings:
         bare_newline: ``"normalize"``, ``"reject"`` or ``"keep"``: see `ProtocolConfig`.
         line_length_limit: The longest line of a body in octets: see `ProtocolConfig`.
         max_recipients: How many recipients one message may have; the next gets 452.
-        max_auth_failures: The how-manieth failed authentication ends the session with 421.
+        max_auth_failures: The failed authentication that ends the session with 421. Failures
+            are counted for each mechanism by itself, for clients try a password with several.
         max_messages: How many messages one session may bring.
         max_recipient_domains: How many domains the recipients of one message may have.
-        max_errors: The how-manieth error of a client ends its session with 421.
+        max_errors: The error of a client that ends its session with 421.
         max_connections: How many sessions there may be at a time; the next gets 421.
-        max_connections_per_host: The same for the clients of one address.
+        max_connections_per_host: The same for the clients of one address, or of one network of
+            IPv6, where a client has many.
+        ipv6_prefix: How many bits of an IPv6 address tell clients apart, 1 to 128.
         loop: The event loop; the running one by default.
 
     Raises:
@@ -174,6 +178,7 @@ class Settings:
     max_recipient_domains: int | None = None
     max_connections: int | None = None
     max_connections_per_host: int | None = None
+    ipv6_prefix: int = 64
     loop: asyncio.AbstractEventLoop | None = None
 
     def __post_init__(self) -> None:
@@ -192,6 +197,8 @@ class Settings:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name} is at least 1, or None to switch it off, not {number}")
+        if not 1 <= self.ipv6_prefix <= 128:
+            raise ValueError(f"ipv6_prefix is a number of bits from 1 to 128: {self.ipv6_prefix}")
         for name in _COLLECTIONS:
             if isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is a collection; write ({getattr(self, name)!r},)")

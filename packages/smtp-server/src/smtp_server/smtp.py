@@ -14,10 +14,10 @@ from smtp_server.dispatch import failure_of
 from smtp_server.log import log, refused
 from smtp_server.opening import (
     NoSession,
-    accept_tls,
-    check_proxy,
+    handshake,
     peer_of,
     take_header,
+    take_socket,
     takes_steps,
 )
 from smtp_server.proxy import HeaderReader
@@ -50,6 +50,7 @@ class SMTP(Conversation):
         "__weakref__",
         "_early",
         "_greeted",
+        "_header",
         "_opening",
         "implicit_tls",
         "sessions",
@@ -67,6 +68,8 @@ class SMTP(Conversation):
         self.sessions: Sessions | None = None
         #: With it, TLS begins before the greeting.
         self.implicit_tls: Certificates | None = None
+        # What reads the PROXY header.
+        self._header: HeaderReader | None = None
         # What came inside TLS before the engine knew of that.
         self._early = b""
         self._opening = True
@@ -77,15 +80,10 @@ class SMTP(Conversation):
         """The client's address, as far as it is known."""
         return self.session.peer_host
 
-    @property
-    def transport(self) -> asyncio.Transport:
-        """What it reads from and writes to."""
-        return self._transport
-
     # Opened.
 
     def accepted(self, sock: socket.socket, address: object, certificates: Certificates) -> None:
-        """Take a socket that begins with TLS.
+        """Take a socket whose TLS begins before the greeting.
 
         Args:
             sock: The socket.
@@ -95,70 +93,61 @@ class SMTP(Conversation):
         self.implicit_tls = certificates
         self._loop = self.setup.settings.loop or asyncio.get_running_loop()
         refusal = self._enter(address)
-        if refusal is not None:
-            refused(self.session, None, refusal)  # to answer would cost a handshake
+        if refusal is None:
+            self._start(self._open(sock))
+        else:
+            refused(self.session, None, refusal)  # to tell the client would cost a handshake
             sock.close()
             self._session_over()
-        else:
-            self._start(self._open(sock))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, after what has to come before that."""
         settings = self.setup.settings
         self._attach(transport, settings.loop)
-        if self.implicit_tls is not None and self._busy:  # it was accepted before
-            self.make_engine(tls=True)
-            return
-        refusal = self._enter(transport.get_extra_info("peername"))
-        if self.implicit_tls is None and not takes_steps(settings):
-            self.make_engine(tls=transport.get_extra_info("ssl_object") is not None)
-            self._greet(refusal)
-        elif refusal is not None:
-            refused(self.session, None, refusal)  # to answer can take its time
-            self._connection = ServerConnection(self.setup.config)
-            self._drop()
+        accepted = self._busy
+        refusal = None if accepted else self._enter(transport.get_extra_info("peername"))
+        if settings.proxy_protocol_timeout is None:
+            self._make_engine(tls=transport.get_extra_info("ssl_object") is not None)
         else:
-            self._open_in_the_clear()
+            # What comes first is not for the engine, and may come before the errand is begun.
+            self._header = HeaderReader(self._transport, self._loop)
+            self._connection = ServerConnection(self.setup.config)
+        if accepted:
+            return
+        if not takes_steps(settings):
+            self._greet(refusal)
+        elif refusal is None:
+            self._start(self._open())
+        else:
+            refused(self.session, None, refusal)
+            self._drop()
 
     def _enter(self, address: object) -> Reply | None:
         """Count the connection; the reply refuses one that is too many."""
         self.session.peer = peer_of(address)
         self.session.loop = self._loop
-        log(logging.INFO, self.session, "Connection from %r", self.session.peer)
+        log(logging.DEBUG, self.session, "Connection from %r", self.session.peer)
         return None if self.sessions is None else self.sessions.enter(self, self.setup.settings)
 
-    def _open_in_the_clear(self) -> None:
-        # What comes first may not be for the engine, and may come before the errand is begun.
-        self._connection = ServerConnection(self.setup.config)
-        if self.setup.settings.proxy_protocol_timeout is None:
-            self.make_engine(tls=False)
-            self._start(self._open())
-            return
+    async def _open(self, sock: socket.socket | None = None) -> None:
+        """Do what comes before the greeting."""
+        settings, tls = self.setup.settings, self.implicit_tls
+        proxied = settings.proxy_protocol_timeout
         try:
-            check_proxy(self)
+            if sock is not None:
+                at_once = tls if proxied is None else None
+                await take_socket(self, sock, at_once, settings.tls_handshake_timeout)
+            if self._header is not None and proxied is not None:
+                await take_header(self, self._header, proxied)
+                self._make_engine(tls=tls is not None)
+                self._transport.resume_reading()
+                if tls is not None:
+                    await self._secure(tls)
+            await asyncio.sleep(settings.greeting_delay)
         except NoSession as error:
             self._give_up(error)
-        else:
-            self._start(self._open(header=HeaderReader(self._transport, self._loop)))
-
-    async def _open(
-        self, sock: socket.socket | None = None, header: HeaderReader | None = None
-    ) -> None:
-        settings = self.setup.settings
-        try:
-            if sock is not None and self.implicit_tls is not None:
-                limit = settings.tls_handshake_timeout
-                await accept_tls(self, sock, self.implicit_tls, limit)
-            elif header is not None:
-                await take_header(self, header, settings.proxy_protocol_timeout or 0)
-                self.make_engine(tls=self.implicit_tls is not None)
-                if self.implicit_tls is not None:
-                    await self.encrypt(self.implicit_tls)
-            await asyncio.sleep(settings.greeting_delay)
-        except (OSError, NoSession) as error:
-            self._give_up(error)
         except BaseException as error:
-            self._give_up(None)
+            self._drop()
             self.log_failure(Connected(), failure_of(error, ending=self._ending))
         finally:
             self._errand_done()
@@ -166,25 +155,25 @@ class SMTP(Conversation):
             early = settings.greeting_delay and self._connection.buffered
             self._greet(replies.CLOSING_EARLY if early else None)
 
-    def make_engine(self, *, tls: bool) -> None:
+    def _make_engine(self, *, tls: bool) -> None:
         """Begin the protocol, for the client that is known by now."""
         self.trusted = self.session.peer in self.setup.relays
         self._connection = ServerConnection(self.setup.config, tls=tls, trusted=self.trusted)
 
-    async def encrypt(self, certificates: Certificates) -> None:
+    async def _secure(self, certificates: Certificates) -> None:
         """Do the TLS handshake of a connection that is there in the clear."""
-        await self._encrypt(certificates, self.setup.settings.tls_handshake_timeout)
+        with handshake():
+            await self._encrypt(certificates, self.setup.settings.tls_handshake_timeout)
 
-    def _give_up(self, reason: Exception | None) -> None:
+    def _give_up(self, reason: NoSession) -> None:
         """Close the connection without a word."""
-        if reason is not None and not self._ending:
-            why = str(reason) or type(reason).__name__
-            log(logging.INFO, self.session, "No session: %s", why)
+        if not self._ending:
+            log(logging.INFO, self.session, "No session: %s", reason)
         self._drop()
 
     # Greeted.
 
-    def _greet(self, refusal: Reply | None) -> None:
+    def _greet(self, refusal: Reply | None = None) -> None:
         """Greet, unless there is a reason not to."""
         self._opening = False
         self._note_tls()
@@ -206,7 +195,7 @@ class SMTP(Conversation):
         self.session.ssl = self._transport.get_extra_info("ssl_object")
         if self.session.ssl is not None:
             self.session.tls = tls_info(self.session.ssl)
-            log(logging.INFO, self.session, "TLS began: %r", self.session.tls)
+            log(logging.DEBUG, self.session, "TLS began: %r", self.session.tls)
 
     # Conversing.
 
@@ -236,10 +225,9 @@ class SMTP(Conversation):
         """Go on inside TLS, after the reply to STARTTLS (RFC 3207 §4)."""
         try:
             try:
-                await self.encrypt(certificates)
-            except OSError as error:
-                log(logging.INFO, self.session, "The TLS handshake failed: %s", error)
-                self._drop()
+                await self._secure(certificates)
+            except NoSession as error:
+                self._give_up(error)
             else:
                 await self._begin_inside_tls()
         except BaseException as error:
@@ -352,6 +340,6 @@ class SMTP(Conversation):
             self._leave()
 
     def _leave(self) -> None:
-        log(logging.INFO, self.session, "Gone")
+        log(logging.DEBUG, self.session, "Gone")
         if self.sessions is not None:
             self.sessions.remove(self)
