@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, cast
 
 import pytest
 from tests.server.support import (
@@ -18,7 +18,6 @@ from tests.server.support import (
 
 from smtp_protocol import (
     Answer,
-    EnhancedStatus,
     Envelope,
     Handler,
     MailOptions,
@@ -27,8 +26,6 @@ from smtp_protocol import (
     Server,
     Session,
 )
-from smtp_protocol.answers import ehlo_reply, reply_from, worst_reply
-from smtp_protocol.calls import CALLS, Request
 from smtp_server import SMTP
 
 LOCAL_ERROR = "451 Local error in processing"
@@ -137,10 +134,6 @@ class Everything(Handler):
 
     async def handle_DISCONNECT(self, server: Server, session: Session) -> None:
         self.note("DISCONNECT")
-
-
-def test_every_question_has_its_call() -> None:
-    assert set(CALLS) == set(get_args(Request))
 
 
 async def test_every_hook_is_called() -> None:
@@ -421,40 +414,6 @@ async def test_a_pushed_answer_is_on_the_wire_before_the_hook_ends() -> None:
         assert await client.deliver() == "250 Queued"
         ended.set()
         assert await client.ask("NOOP") == "250 OK"
-
-
-# What is made of results.
-
-
-def test_a_reply_from_a_text() -> None:
-    assert reply_from("250 OK") == Reply(250, ("OK",))
-    assert reply_from("550-5.7.1 No\r\n550 5.7.1 way") == Reply(
-        550, ("No", "way"), EnhancedStatus(5, 7, 1)
-    )
-    reply = Reply(250, ("OK",))
-    assert reply_from(reply) is reply
-    with pytest.raises(TypeError, match="not with int"):
-        reply_from(250)
-
-
-def test_a_reply_to_ehlo() -> None:
-    assert ehlo_reply(["250-mx", "250-HELP", "250 LAST"]) == Reply(250, ("mx", "HELP", "LAST"))
-    assert ehlo_reply(["250 mx", "250 HELP", "250-LAST"]) == Reply(250, ("mx", "HELP", "LAST"))
-    assert ehlo_reply("550 Not you") == Reply(550, ("Not you",))
-    assert ehlo_reply(Reply(550, ("Not you",))) == Reply(550, ("Not you",))
-    for wrong in ([], ["250-mx", "251 HELP"], ["mx"], ["250-mx\r\n250 HELP"]):
-        with pytest.raises(ValueError, match="repl"):
-            ehlo_reply(wrong)
-
-
-def test_the_worst_of_several_replies() -> None:
-    assert worst_reply("250 OK") == Reply(250, ("OK",))
-    assert worst_reply(["250 one", "452 two", "550 three", "250 four"]).code == 550
-    assert worst_reply(("250 one", Reply(250, ("two",)))) == Reply(250, ("one",))
-    wrong: Any
-    for wrong in ([], None, 250, {"250 OK"}):
-        with pytest.raises(TypeError, match="handle_DATA answers with"):
-            worst_reply(wrong)
 
 
 async def test_an_answer_for_each_recipient() -> None:

@@ -1,5 +1,6 @@
 """Settings: every keyword is checked when the server is made, and a wrong one is named."""
 
+import socket
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from smtp_handlers import Sink
 from smtp_server import SMTP, Controller, serve
 from smtp_server.settings import Settings
+from smtp_server.setup import ascii_name
 
 
 def make(**keywords: Any) -> SMTP:
@@ -28,7 +30,7 @@ def test_defaults() -> None:
 
 def test_what_a_server_is_called() -> None:
     smtp = make()
-    assert smtp.hostname == machine_name()
+    assert smtp.hostname == ascii_name(socket.gethostname())
     assert smtp.ident.startswith("Python SMTP ")
     smtp = make(hostname="mx.test", ident="Hello there")
     assert (smtp.hostname, smtp.ident) == ("mx.test", "Hello there")

@@ -364,14 +364,11 @@ class Conversation(Link):
             self._start_tls()
 
     def _note_refusal(self, event: Event, reply: Reply) -> None:
-        if not isinstance(event, BodyEnd):
+        auth = isinstance(event, Auth | AuthResponse)
+        if not ((auth and reply.code in _VERDICTS) or isinstance(event, BodyEnd)):
             refused(self.session, event, reply)
-        bad_auth = isinstance(event, Auth | AuthResponse) and reply.code // 100 == 5
-        if (
-            isinstance(event, Refused)
-            or reply is replies.UNKNOWN_COMMAND
-            or (bad_auth and reply.code not in _VERDICTS)
-        ):
+        bad_auth = auth and reply.code // 100 == 5 and reply.code not in _VERDICTS
+        if isinstance(event, Refused) or reply is replies.UNKNOWN_COMMAND or bad_auth:
             self._count_error()
 
     def _count_error(self) -> None:

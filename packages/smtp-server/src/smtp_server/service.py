@@ -90,7 +90,7 @@ class Service:
             OSError: An address is not to be had; the text says which and why.
             RuntimeError: It is running.
         """
-        if self._closed is not None:
+        if self._servers:
             raise RuntimeError("the service is running already")
         loop = asyncio.get_running_loop()
         sockets = list(self._given)
@@ -108,7 +108,7 @@ class Service:
             for sock in sockets:
                 sock.close()
             raise
-        self._closed = asyncio.Event()
+        self._closed = self._closed or asyncio.Event()
         return self
 
     def _note_paths(self, sockets: list[socket.socket]) -> None:
