@@ -260,6 +260,7 @@ class Conversation(Link):
             elif isinstance(event, AuthResponse):
                 self._respond(event, event.data)
             elif isinstance(event, ConnectionClosed):
+                self._forget_body()
                 self._hang_up(linger=True)
                 break
             else:
@@ -267,7 +268,9 @@ class Conversation(Link):
         self._advancing = False
         if self._output:
             self._flush()
-        if self._task is not None or self._streams or not (self._reading and self._writing):
+        if not self._connected:
+            self._see_whether_over()
+        elif self._task is not None or self._streams or not (self._reading and self._writing):
             self._regulate_reading()
 
     def _refuse(self, event: Refused) -> None:
@@ -428,8 +431,8 @@ class Conversation(Link):
 
     def _stream_ended(self, body: StreamedBody) -> None:
         self._streams = tuple(other for other in self._streams if other is not body)
-        if not self._connected and self._task is None:
-            self._session_over()
+        if not self._connected:
+            self._see_whether_over()
 
     def _cancel_streams(self) -> None:
         for body in self._streams:

@@ -111,8 +111,8 @@ class Link(asyncio.BufferedProtocol):
         """The peer was idle for too long."""
 
     @abstractmethod
-    def _session_over(self) -> None:
-        """Do what is to be done when the connection is gone and no errand under way."""
+    def _see_whether_over(self) -> None:
+        """The connection is gone, or an errand done: the session may be over with it."""
 
     # The beginning.
 
@@ -152,7 +152,7 @@ class Link(asyncio.BufferedProtocol):
     def _errand_done(self) -> None:
         self._task = None
         if not self._connected:
-            self._session_over()
+            self._see_whether_over()
 
     def _cancel_errand(self) -> None:
         """End the errand that is under way, for the session ends."""
@@ -169,6 +169,9 @@ class Link(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Give room for what the peer sent."""
+        if sizehint > len(_inbox.room):
+            # That much waits inside TLS, and asyncio asks only once when the peer has gone.
+            _inbox.room = memoryview(bytearray(sizehint))
         return _inbox.room
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -254,12 +257,12 @@ class Link(asyncio.BufferedProtocol):
         """Close the connection at once, and forget it: nobody else might tell that it is lost."""
         if self._connected:
             self._transport.abort()
-            self.connection_lost(None)
+            self.connection_lost(ConnectionAbortedError())
 
     def _detach(self) -> None:
-        """Forget the connection, and end the session when no errand is under way."""
+        """Forget the connection."""
         self._connected = False
+        self._writing = True  # what is left to do is not held up any more
         if self._timer is not None:
             self._timer.cancel()
-        if self._task is None:
-            self._session_over()
+        self._see_whether_over()

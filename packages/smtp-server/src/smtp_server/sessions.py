@@ -29,18 +29,20 @@ class Sessions:
     """The sessions of one service, counted in all and by network."""
 
     def __init__(self) -> None:
-        # Each with the network that it counts for, once that is known.
-        self._networks: dict[Counted, str | None] = {}
+        # Those that are taken, each with the network that it counts for, once that is known.
+        self._taken: dict[Counted, str | None] = {}
+        # Those that are being told that there is no room. They take none.
+        self._refused: set[Counted] = set()
         self._numbers: Counter[str] = Counter()
         #: Whether no more sessions are taken.
         self.closed = False
         self._waiting: list[asyncio.Future[None]] = []
 
     def __len__(self) -> int:
-        return len(self._networks)
+        return len(self._taken) + len(self._refused)
 
     def __iter__(self) -> Iterator[Counted]:
-        return iter(tuple(self._networks))
+        return iter((*self._taken, *self._refused))
 
     def enter(self, session: Counted, settings: Settings) -> Reply | None:
         """Count a session that was accepted.
@@ -48,12 +50,14 @@ class Sessions:
         Returns:
             The refusal of one that is too many.
         """
-        self._networks[session] = None
+        most = settings.max_connections
         if self.closed:
             # Accepted in the very turn of the loop in which the service was closed.
-            return replies.CLOSING_SHUTDOWN
-        most = settings.max_connections
-        return replies.CLOSING_BUSY if most is not None and len(self) > most else None
+            return self._refuse(session, replies.CLOSING_SHUTDOWN)
+        if most is not None and len(self._taken) >= most:
+            return self._refuse(session, replies.CLOSING_BUSY)
+        self._taken[session] = None
+        return None
 
     def identify(self, session: Counted, settings: Settings) -> Reply | None:
         """Count a session for its client's network, which is known now.
@@ -65,30 +69,33 @@ class Sessions:
         if most is None:
             return None
         network = client_network(session.peer_host, settings.ipv6_prefix)
-        self._leave_network(session)
-        self._networks[session] = network
+        if self._numbers[network] >= most:
+            return self._refuse(session, replies.CLOSING_BUSY)
+        self._taken[session] = network
         self._numbers[network] += 1
-        return replies.CLOSING_BUSY if self._numbers[network] > most else None
+        return None
+
+    def _refuse(self, session: Counted, reply: Reply) -> Reply:
+        self._taken.pop(session, None)
+        self._refused.add(session)
+        return reply
 
     def remove(self, session: Counted) -> None:
         """Count a session out."""
-        self._leave_network(session)
-        self._networks.pop(session, None)
-        if not self._networks:
+        self._refused.discard(session)
+        network = self._taken.pop(session, None)
+        if network is not None:
+            self._numbers[network] -= 1
+            if not self._numbers[network]:
+                del self._numbers[network]
+        if not len(self):
             for future in self._waiting:
                 if not future.done():
                     future.set_result(None)
             self._waiting.clear()
 
-    def _leave_network(self, session: Counted) -> None:
-        network = self._networks.get(session)
-        if network is not None:
-            self._numbers[network] -= 1
-            if not self._numbers[network]:
-                del self._numbers[network]
-
     async def wait_empty(self) -> None:
         """Wait until no session is left."""
-        if self._networks:
+        if len(self):
             self._waiting.append(asyncio.get_running_loop().create_future())
             await self._waiting[-1]

@@ -52,6 +52,7 @@ class SMTP(Conversation):
         "_greeted",
         "_header",
         "_opening",
+        "_over",
         "implicit_tls",
         "sessions",
     )
@@ -74,6 +75,7 @@ class SMTP(Conversation):
         self._early = b""
         self._opening = True
         self._greeted = False
+        self._over = False
 
     @property
     def peer_host(self) -> str:
@@ -98,7 +100,7 @@ class SMTP(Conversation):
         else:
             refused(self.session, None, refusal)  # to tell the client would cost a handshake
             sock.close()
-            self._session_over()
+            self._see_whether_over()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet, after what has to come before that."""
@@ -143,7 +145,8 @@ class SMTP(Conversation):
                 self._transport.resume_reading()
                 if tls is not None:
                     await self._secure(tls)
-            await asyncio.sleep(settings.greeting_delay)
+            if settings.greeting_delay:
+                await asyncio.sleep(settings.greeting_delay)
         except NoSession as error:
             self._give_up(error)
         except BaseException as error:
@@ -186,7 +189,7 @@ class SMTP(Conversation):
             refusal = self.sessions.identify(self, settings)
         if refusal is not None:
             refused(self.session, None, refusal)
-            self.end_session(refusal)
+            self.end_session(refusal, linger=True)
             return
         self._greeted = True
         self._advance()
@@ -214,7 +217,7 @@ class SMTP(Conversation):
         self._connection.receive_eof()
         self._advance()
         # Inside TLS nothing can be sent behind the peer's end: asyncio closes it in any case.
-        return not self._hung_up and self.session.tls is None
+        return not self._hung_up and self._transport.can_write_eof()
 
     def _start_tls(self) -> None:
         if self.setup.certificates is not None:
@@ -295,8 +298,13 @@ class SMTP(Conversation):
         self._cancel_streams()
         self.end_session(replies.CLOSING_SHUTDOWN)
 
-    def end_session(self, reply: Reply) -> None:
-        """End the session with a 421, whatever is going on."""
+    def end_session(self, reply: Reply, *, linger: bool = False) -> None:
+        """End the session with a 421, whatever is going on.
+
+        Args:
+            reply: The 421.
+            linger: Whether the client may be sending, as one that has just come.
+        """
         if not self._connected:
             return
         if self._opening or self._connection.state is State.TLS:
@@ -304,28 +312,41 @@ class SMTP(Conversation):
             return
         if self._connection.state is not State.CLOSED:
             self._send(reply)
-        self._hang_up(linger=False)
+        self._hang_up(linger=linger)
 
     # Gone.
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Forget the session, after the hook that may still be at work."""
+        """Forget the session, after the hook that may still be at work.
+
+        What the client sent before its end is worked through all the same, though nobody can be
+        told: inside TLS there is no other way for a client that sends all and closes.
+        """
         if not self._connected:
             return
-        self._connection.close()
-        self._forget_body()
+        if error is None and not self._hung_up:
+            self._connection.receive_eof()  # uvloop may tell so that a client has closed its TLS
+        elif not self._eof or self._opening:
+            self._connection.close()
+            self._forget_body()
         if self._response is not None and not self._response.done():
             self._response.set_result(None)
         if self._opening:
             self._cancel_errand()
         self._detach()
+        if not self._over and not self._busy:
+            self._advance()
 
-    def _session_over(self) -> None:
-        """The one way out: whoever came is told of, has its goodbye, and its place is free."""
-        if self._streams:
-            return  # the last of them comes here again
+    def _see_whether_over(self) -> None:
+        """End the session when the connection is gone and nothing is left to do: the one way out.
+
+        Whoever was greeted has its goodbye, and the place is free.
+        """
+        left = self._busy or self._streams
+        if left or self._over or not (self._opening or self._connection.state is State.CLOSED):
+            return
+        self._over = True
         if self._greeted and "handle_DISCONNECT" in self.hooks.own:
-            self._greeted = False
             self._start(self._say_goodbye())
         else:
             self._leave()
