@@ -28,7 +28,7 @@ def record(event: Event, reply: Reply, session: Session, envelope: Envelope) -> 
 def _mail(event: commands.Mail, reply: Reply, session: Session, envelope: Envelope) -> None:
     if envelope.mail_from is None:  # for a hook that forgot to
         envelope.mail_from = event.address
-    if not envelope.mail_options:
+    if event.options and not envelope.mail_options:
         envelope.mail_options.extend(event.options)
     envelope.smtp_utf8 = event.options.smtputf8
 

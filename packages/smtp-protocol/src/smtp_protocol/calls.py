@@ -14,12 +14,15 @@ from smtp_protocol.handler import Server
 from smtp_protocol.hooks import Hooks
 from smtp_protocol.replies import Reply
 
-__all__ = ["Answering", "Request", "answer_at_once", "call_hook", "quick_events"]
+__all__ = ["Answering", "Request", "answer_at_once", "call_hook", "quick_calls"]
 
 #: What is answered with the help of a hook.
 Request = commands.Command | Connected | BodyEnd
 
 _Call = Coroutine[object, None, object]
+
+#: Takes an event and the server that answers it, and begins to.
+Begin = Callable[..., _Call]
 
 
 class Answering(Server, Protocol):
@@ -60,7 +63,7 @@ class Call:
     """
 
     hook: str | None
-    begin: Callable[..., _Call]
+    begin: Begin
     waits: bool = False
 
 
@@ -77,24 +80,29 @@ def call_hook(event: Request, server: Answering) -> _Call:
     return CALLS[type(event)].begin(event, server)
 
 
-def answer_at_once(event: Request, server: Answering) -> Reply:
-    """Answer an ``event`` of `quick_events`, without a task.
+def answer_at_once(call: _Call) -> Reply:
+    """Answer an event of `quick_calls`, without a task.
+
+    Args:
+        call: What was begun for the event.
 
     Raises:
         RuntimeError: The hook waits for something, so that this was not such an event.
     """
     try:
-        CALLS[type(event)].begin(event, server).send(None)
+        call.send(None)
     except StopIteration as done:
         return reply_from(done.value)
     raise RuntimeError("a default hook waits")
 
 
-def quick_events(hooks: Hooks) -> frozenset[type[Event]]:
-    """The events that a handler leaves to default hooks, which never wait."""
-    return frozenset(
-        event for event, call in CALLS.items() if not call.waits and call.hook not in hooks.own
-    )
+def quick_calls(hooks: Hooks) -> Mapping[type[Event], Begin]:
+    """How those events are answered that a handler leaves to default hooks, which never wait."""
+    return {
+        event: call.begin
+        for event, call in CALLS.items()
+        if not call.waits and call.hook not in hooks.own
+    }
 
 
 def _connected(event: Connected, server: Answering) -> _Call:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from smtp_protocol.options import MailOptions, RcptOptions
 
@@ -104,13 +105,12 @@ class Recipient:
     options: RcptOptions
 
 
-@dataclass(frozen=True, slots=True)
-class _Accepted:
+class _Accepted(NamedTuple):
     """One RCPT that was accepted: what it said, and which addresses its hook added for it."""
 
     address: str
     options: RcptOptions
-    added: tuple[str, ...]
+    added: Sequence[str]
 
 
 class Envelope:
@@ -127,6 +127,13 @@ class Envelope:
             server was not told to decode.
     """
 
+    encoding: Literal["utf-8", "ascii"] | None = None
+
+    # The RCPT commands that were accepted, and the list as it was after the last of them.
+    _accepted: list[_Accepted] | None = None
+    _known: list[str] | None = None
+    _number_known = 0
+
     def __init__(self) -> None:
         self.mail_from: str | None = None
         self.mail_options: MailOptions = MailOptions()
@@ -134,11 +141,6 @@ class Envelope:
         self.rcpt_tos: list[str] = []
         self.rcpt_options: list[str] = []
         self.content = b""
-        self.encoding: Literal["utf-8", "ascii"] | None = None
-        # The RCPT commands that were accepted, and the list as it was after the last of them.
-        self._accepted: list[_Accepted] = []
-        self._known = self.rcpt_tos
-        self._number_known = 0
 
     @property
     def original_content(self) -> bytes:
@@ -160,7 +162,7 @@ class Envelope:
     def recipients(self) -> list[Recipient]:
         """What is in ``rcpt_tos`` now, each with the parameters that its RCPT had."""
         options: dict[str, deque[RcptOptions]] = {}
-        for accepted in self._accepted:
+        for accepted in self._accepted or ():
             for address in {*accepted.added, accepted.address}:
                 options.setdefault(address, deque()).append(accepted.options)
         recipients = []
@@ -184,19 +186,22 @@ class Envelope:
             address: What RCPT said.
             options: Its parameters.
         """
-        recipients = self.rcpt_tos
-        if recipients is self._known and len(recipients) >= self._number_known:
-            added = tuple(recipients[self._number_known :])
-        else:  # a hook that makes the whole list anew
-            before = set(self._known[: self._number_known])
-            added = tuple(other for other in recipients if other not in before)
-        self._accepted.append(_Accepted(address, options, added))
+        recipients, known = self.rcpt_tos, self._known
+        if self._accepted is None or known is None:
+            self._accepted = [_Accepted(address, options, recipients[:])]
+        else:
+            if recipients is known and len(recipients) >= self._number_known:
+                added = recipients[self._number_known :]
+            else:  # a hook that makes the whole list anew
+                before = set(known[: self._number_known])
+                added = [other for other in recipients if other not in before]
+            self._accepted.append(_Accepted(address, options, added))
         self._known = recipients
         self._number_known = len(recipients)
 
     def refuse(self) -> None:
         """Take back what the hook of a refused RCPT has done to ``rcpt_tos``."""
-        self.rcpt_tos = self._known
+        self.rcpt_tos = [] if self._known is None else self._known
         del self.rcpt_tos[self._number_known :]
 
     def places(self) -> list[list[int]]:
@@ -209,7 +214,7 @@ class Envelope:
         for place, address in enumerate(self.rcpt_tos):
             free.setdefault(address, deque()).append(place)
         found = []
-        for accepted in self._accepted:
+        for accepted in self._accepted or ():
             wanted = [address for address in accepted.added if address in free]
             if not wanted and accepted.address in free:
                 wanted = [accepted.address]

@@ -5,7 +5,7 @@ import logging
 from abc import abstractmethod
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 from smtp_protocol import (
     MISSING,
@@ -41,7 +41,7 @@ from smtp_server.bodies import MemoryBody, StreamedBody
 from smtp_server.dispatch import answer
 from smtp_server.limits import Budget
 from smtp_server.link import Link
-from smtp_server.log import command_answered, commands_logger, log, message_came, refused
+from smtp_server.log import command_answered, commands_logger, log, logger, message_came, refused
 from smtp_server.setup import Setup
 from smtp_server.verbs import method_name
 
@@ -76,6 +76,7 @@ class Conversation(Link):
         "_response",
         "_stopping",
         "_streams",
+        "_telling",
         "_verbose",
         "budget",
         "envelope",
@@ -104,8 +105,9 @@ class Conversation(Link):
         self._event: Event = _CONNECTED
         # The response to a challenge of AUTH that a hook waits for.
         self._response: asyncio.Future[bytes | None] | None = None
-        # Whether each command is logged, which is looked at once for the connection.
-        self._verbose = commands_logger.isEnabledFor(logging.DEBUG)
+        # Whether messages, and whether commands are logged: looked at once for the connection.
+        self._telling = logger.isEnabledFor(logging.DEBUG)
+        self._verbose = self._telling and commands_logger.isEnabledFor(logging.DEBUG)
         self._advancing = False
         self._stopping = False
 
@@ -249,8 +251,9 @@ class Conversation(Link):
             event = connection.next_event()
             if event is NEED_DATA or event is PAUSED:
                 break
-            if type(event) in quick:
-                self._reply(event, answer_at_once(cast(Request, event), self))
+            begin = quick.get(type(event))
+            if begin is not None:
+                self._reply(event, answer_at_once(begin(event, self)))
                 if len(self._output) >= _MAX_ANSWERS:
                     self._flush()  # and see whether the peer reads them
             elif isinstance(event, BodyChunk):
@@ -324,7 +327,7 @@ class Conversation(Link):
     def _conclude(self, event: Event, answers: Sequence[Reply]) -> None:
         """Send what is owed to ``event``, unless its hook has done so, or the client is gone."""
         connection = self._connection
-        if connection.reply_owed and isinstance(event, BodyEnd):
+        if self._telling and connection.reply_owed and isinstance(event, BodyEnd):
             octets = self._body.octets if self._body is not None else 0
             message_came(self.session, self.envelope, octets, answers)
         for reply in answers:

@@ -46,9 +46,13 @@ async def answer(event: Request, exchange: Exchange) -> Sequence[Reply]:
         else:
             async with asyncio.timeout(limit):
                 result = await call_hook(event, exchange)
-        if isinstance(event, BodyEnd):
-            return _final_replies(result, exchange)
-        return (reply_from(result),)
+        if not isinstance(event, BodyEnd):
+            return (reply_from(result),)
+        if not exchange.setup.config.lmtp:
+            return replies_from(result, exchange.replies_owed)
+        envelope = exchange.envelope
+        places, number = envelope.places(), len(envelope.rcpt_tos)
+        return replies_from(result, exchange.replies_owed, places=places, number=number)
     except Exception as error:
         return await _answer_failure(event, error, exchange)
     except BaseException as error:
@@ -90,14 +94,6 @@ async def contained(result: Awaitable[ResultT]) -> ResultT:
         return await result
     except SystemExit as error:
         raise failure_of(error, ending=False) from error
-
-
-def _final_replies(result: object, exchange: Exchange) -> Sequence[Reply]:
-    owed = exchange.replies_owed
-    if not exchange.setup.config.lmtp:
-        return replies_from(result, owed)
-    envelope = exchange.envelope
-    return replies_from(result, owed, places=envelope.places(), number=len(envelope.rcpt_tos))
 
 
 async def _answer_failure(event: Request, error: Exception, exchange: Exchange) -> Sequence[Reply]:

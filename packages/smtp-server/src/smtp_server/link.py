@@ -169,10 +169,11 @@ class Link(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Give room for what the peer sent."""
-        if sizehint > len(_inbox.room):
+        room = _inbox.room
+        if sizehint > len(room):
             # That much waits inside TLS, and asyncio asks only once when the peer has gone.
-            _inbox.room = memoryview(bytearray(sizehint))
-        return _inbox.room
+            _inbox.room = room = memoryview(bytearray(sizehint))
+        return room
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what the peer sent."""

@@ -58,8 +58,6 @@ def message_came(
     session: Session, envelope: Envelope, octets: int, answers: Sequence[Reply]
 ) -> None:
     """Tell of a message: who sent it to whom, its size, and what was answered."""
-    if not logger.isEnabledFor(logging.DEBUG):
-        return
     recipients = envelope.rcpt_tos
     named = ", ".join(map(repr, recipients[:_MOST_NAMED]))
     if len(recipients) > _MOST_NAMED:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, Protocol, TypeVar
 
 from smtp_protocol import AnyHandler, Event, Hooks, Mechanism, ProtocolConfig
-from smtp_protocol.calls import quick_events
+from smtp_protocol.calls import Begin, quick_calls
 from smtp_server.networks import Networks
 from smtp_server.settings import Settings, SMTPKeywords
 from smtp_server.tls import Certificates
@@ -62,7 +62,7 @@ class Setup:
         hostname: What the server calls itself.
         ident: What follows it in the greeting.
         verbs: The commands that the class adds, each with its form.
-        quick: The events whose hook is the default: it answers at once.
+        quick: How events are answered whose hook is the default: it answers at once.
         mechanisms: What AUTH can offer.
         certificates: The TLS context for STARTTLS.
         proxies: The peers whose PROXY header is taken.
@@ -78,7 +78,7 @@ class Setup:
     hostname: str
     ident: str
     verbs: Mapping[str, str]
-    quick: frozenset[type[Event]]
+    quick: Mapping[type[Event], Begin]
     mechanisms: Mapping[str, Offer]
     certificates: Certificates | None
     proxies: Networks
@@ -161,7 +161,7 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
         ident=settings.ident or f"Python {'LMTP' if lmtp else 'SMTP'} {__version__}",
         verbs=verbs,
         # Where commands are counted, each is looked at first.
-        quick=frozenset() if settings.command_call_limit is not None else quick_events(hooks),
+        quick={} if settings.command_call_limit is not None else quick_calls(hooks),
         mechanisms=mechanisms,
         certificates=Certificates(settings.tls_context) if settings.tls_context else None,
         proxies=Networks(settings.proxy_trusted),

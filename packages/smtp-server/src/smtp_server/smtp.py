@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 import socket
+from time import monotonic
 from typing import Unpack
 
 from smtp_protocol import AnyHandler, Connected, Envelope, Reply, ServerConnection, State, replies
@@ -128,7 +129,8 @@ class SMTP(Conversation):
         """Count the connection; the reply refuses one that is too many."""
         self.session.peer = peer_of(address)
         self.session.loop = self._loop
-        log(logging.DEBUG, self.session, "Connection from %r", self.session.peer)
+        if self._telling:
+            log(logging.DEBUG, self.session, "Connection from %r", self.session.peer)
         return None if self.sessions is None else self.sessions.enter(self, self.setup.settings)
 
     async def _open(self, sock: socket.socket | None = None) -> None:
@@ -204,7 +206,7 @@ class SMTP(Conversation):
 
     def data_received(self, data: bytes) -> None:
         """Take what the peer sent."""
-        self._heard()
+        self._active = monotonic()
         if self._connection.state is State.TLS:
             self._early += data
             return
@@ -361,6 +363,7 @@ class SMTP(Conversation):
             self._leave()
 
     def _leave(self) -> None:
-        log(logging.DEBUG, self.session, "Gone")
+        if self._telling:
+            log(logging.DEBUG, self.session, "Gone")
         if self.sessions is not None:
             self.sessions.remove(self)
