@@ -1,11 +1,12 @@
 """Handlers for any server that speaks the contract of `smtp_protocol.Handler`."""
 
+from smtp_handlers.add_received import AddReceived
 from smtp_handlers.debugging import Debugging
 from smtp_handlers.fan_out import FanOut
 from smtp_handlers.front import Front, Inner
 from smtp_handlers.mailbox import Mailbox
 from smtp_handlers.message import AsyncMessage, Message
-from smtp_handlers.policies import AddReceived, RateLimit, RequireAuth, RestrictRecipients
+from smtp_handlers.policies import RateLimit, RequireAuth, RestrictRecipients
 from smtp_handlers.proxy import Proxy
 from smtp_handlers.sink import Sink
 

@@ -3,11 +3,10 @@
 import inspect
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable
 from dataclasses import dataclass
 
 from smtp_handlers.front import Front
-from smtp_handlers.trace import new_identifier, received
 from smtp_protocol import (
     Answer,
     AnyHandler,
@@ -19,7 +18,7 @@ from smtp_protocol import (
     Session,
 )
 
-__all__ = ["AddReceived", "RateLimit", "RequireAuth", "RestrictRecipients"]
+__all__ = ["RateLimit", "RequireAuth", "RestrictRecipients"]
 
 _NOT_HERE = Reply.parse("550 5.7.1 No mail for this recipient here")
 _NEEDS_AUTH = Reply.parse("530 5.7.0 Authentication required")
@@ -167,55 +166,6 @@ class RateLimit(Front):
             for key, bucket in self._buckets.items()
             if bucket.left + (now - bucket.at) * self._rate < self._messages
         }
-
-
-class AddReceived(Front):
-    """Puts a ``Received`` field in front of each message (RFC 5321 §4.4).
-
-    `Mailbox` and `Proxy` do that by themselves.
-
-    Args:
-        handler: What takes the mail.
-
-    Raises:
-        TypeError: The handler has a wrong hook.
-    """
-
-    def __init__(self, handler: AnyHandler) -> None:
-        super().__init__(handler)
-        if self.inner.stream is not None:
-            self.handle_STREAM = self._stream
-
-    async def handle_DATA(
-        self, server: Server, session: Session, envelope: Envelope
-    ) -> Answer | Sequence[Answer]:
-        """Hand on the message with the field."""
-        field = received(server, session, envelope, new_identifier(session))
-        envelope.content = field + envelope.content
-        return await self.inner.handle_DATA(server, session, envelope)
-
-    async def _stream(
-        self,
-        server: Server,
-        session: Session,
-        envelope: Envelope,
-        chunks: AsyncIterator[bytes],
-    ) -> Answer | Sequence[Answer]:
-        field = received(server, session, envelope, new_identifier(session))
-        preceded = _Preceded(field, chunks)
-        return await self.inner.handle_STREAM(server, session, envelope, preceded)
-
-
-class _Preceded(AsyncIterator[bytes]):
-    """Chunks, with another one before them."""
-
-    def __init__(self, first: bytes, rest: AsyncIterator[bytes]) -> None:
-        self._first = first
-        self._rest = rest
-
-    async def __anext__(self) -> bytes:
-        first, self._first = self._first, b""
-        return first or await anext(self._rest)
 
 
 def _address_test(rule: Collection[str] | AddressTest) -> AddressTest:

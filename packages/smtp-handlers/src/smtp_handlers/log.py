@@ -1,0 +1,34 @@
+"""Log: records that carry the session's id and its peer, as those of a server do."""
+
+import logging
+
+from smtp_protocol import Reply, Session
+
+__all__: list[str] = []
+
+logger = logging.getLogger("smtp_handlers")
+
+
+def log(
+    level: int, session: Session, message: str, *args: object, error: BaseException | None = None
+) -> None:
+    """Write one record.
+
+    Args:
+        level: A level of `logging`.
+        session: Whose id and peer the record carries, in its text and as ``session`` and
+            ``peer``.
+        message: The text, with a place for each of ``args``. What a peer sent goes in with
+            ``%r`` alone, which escapes it; a reply may repeat what a peer sent, and is escaped
+            however it goes in.
+        error: An exception whose traceback is shown.
+    """
+    if logger.isEnabledFor(level):
+        logger.log(
+            level,
+            "[%s] " + message,
+            session.id,
+            *(repr(str(arg)) if isinstance(arg, Reply) else arg for arg in args),
+            exc_info=error,
+            extra={"session": session.id, "peer": session.peer_host},
+        )
