@@ -270,7 +270,7 @@ async def test_per_recipient_all_or_none(tmp_path: Path, monkeypatch: pytest.Mon
         (".", "%2E"),
         ('"a b"@x', "%22a%20b%22@x"),
         ("a%2Fb@x", "a%252fb@x"),
-        ("孫子@áéíóú.org", "%E5%AD%AB%E5%AD%90@%C3%A1%C3%A9%C3%AD%C3%B3%C3%BA.org"),
+        ("孫子@áéíóú.org", "%E5%AD%AB%E5%AD%90@xn--1caqmy9a.org"),
     ],
 )
 def test_folder_names(address: str, name: str) -> None:
@@ -286,7 +286,7 @@ def test_folder_names_of_long_addresses() -> None:
 def test_reset(tmp_path: Path) -> None:
     handler = Mailbox(tmp_path)
     for _ in range(2):
-        Delivery([(tmp_path, b"")]).commit([HELLO])
+        Delivery(tmp_path, b"").commit([HELLO])
     os.rename(files(tmp_path)[0], tmp_path / "cur" / "seen:2,S")
     assert len(files(tmp_path)) == 2
     handler.reset()
@@ -294,14 +294,14 @@ def test_reset(tmp_path: Path) -> None:
 
 
 def test_discard_after_commit_is_too_late(tmp_path: Path) -> None:
-    delivery = Delivery([(tmp_path, b"")])
+    delivery = Delivery(tmp_path, b"")
     delivery.commit([HELLO])
     delivery.discard()
     assert len(files(tmp_path)) == 1
 
 
 def test_discard_twice_and_before_anything(tmp_path: Path) -> None:
-    delivery = Delivery([(tmp_path, b"")])
+    delivery = Delivery(tmp_path, b"")
     delivery.discard()
     delivery.discard()
     assert list(tmp_path.iterdir()) == []

@@ -18,9 +18,9 @@ SPELLINGS = {
     "a.b.c@x": ['"a.b.c"@x', 'a."b".c@x', '"a"."b.c"@x'],
     '"a b"@x': [r'"a\ b"@x', r'"\a\ \b"@x'],
     r'"a\"\\@b"@x': [r'"\a\"\\\@\b"@x'],
-    '".a"@x': [".a@x"],
-    '"a."@x': ["a.@x"],
-    '"a..b"@x': ["a..b@x", 'a.."b"@x', '"a."."b"@x'],
+    ".a@x": ['".a"@x'],
+    "a.@x": ['"a."@x'],
+    "a..b@x": ['"a..b"@x', 'a.."b"@x', '"a."."b"@x'],
     '""@x': ["@x"],
     "postmaster": ["Postmaster", "POSTMASTER", '"postmaster"'],
     "postmaster@x": ["PostMaster@X", r'"Post\master"@x'],
@@ -102,7 +102,7 @@ def test_every_spelling_has_one_form_that_is_a_mailbox(
     spelled = unicodedata.normalize(unicode_form, domain.upper())
     assert canonical_mailbox(f"{local}@{spelled}") == form
     assert canonical_mailbox(form) == form
-    assert parse_forward_path(f"<{form}>", "strict") == (form, "")
+    assert parse_forward_path(f"<{form}>") == (form, "")
 
 
 @given(CONTENTS, CONTENTS)

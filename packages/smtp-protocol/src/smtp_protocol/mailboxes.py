@@ -8,7 +8,8 @@ from smtp_protocol import grammar
 
 __all__ = ["canonical_mailbox"]
 
-# What cannot stand in an Atom (RFC 5321 §4.1.2), and so needs quotes.
+# What cannot stand in an Atom (RFC 5321 §4.1.2), and so needs quotes. Dots in odd places would
+# need them, too, but come without them often enough.
 _SPECIAL = re.compile(r'[\x00-\x20"(),:;<>@\[\\\]\x7f]')
 
 # RFC 3490 §3.1: what IDNA takes for the dot between two labels.
@@ -78,7 +79,7 @@ def _canonical_local_part(local_part: str) -> str:
     content = unicodedata.normalize("NFC", unquoted(local_part))
     if content.isascii() and content.lower() == "postmaster":
         return "postmaster"
-    if all(atom and not _SPECIAL.search(atom) for atom in content.split(".")):
+    if content and not _SPECIAL.search(content):
         return content
     escaped = content.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
