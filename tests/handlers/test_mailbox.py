@@ -3,21 +3,25 @@
 import asyncio
 import contextlib
 import errno
+import itertools
+import logging
 import mailbox
 import os
 import re
 import threading
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from email.message import Message
 from pathlib import Path
 
 import pytest
-from tests.handlers.clients import HELLO, connected, running, session
+from tests.handlers.clients import HELLO, Client, connected, running, session
 
 from smtp_handlers import Mailbox
 from smtp_handlers.maildir import Delivery, folder_name, remove_abandoned
+from smtp_protocol import AnyHandler, Envelope, Session
+from smtp_server import LMTP, SMTP, serve
 
 LINE = b"x" * 98 + b"\r\n"
 
@@ -334,3 +338,363 @@ def test_from_cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             Mailbox.from_cli(parser, *wrong)
         assert "the handler mailbox takes a folder" in capsys.readouterr().err
+
+
+@contextlib.asynccontextmanager
+async def lmtp(handler: AnyHandler) -> AsyncIterator[Client]:
+    """An LMTP server around the handler and a client that has said LHLO."""
+    async with serve(handler, "127.0.0.1", 0, smtp_class=LMTP) as service:
+        [(_, port)] = [pair for pair in service.addresses if isinstance(pair, tuple)]
+        async with connected(port, "LHLO client.example") as client:
+            yield client
+
+
+async def deliver(client: Client, content: bytes, to: Sequence[str], answers: int) -> list[str]:
+    """Send a message, and read so many answers to it."""
+    for line in ("MAIL FROM:<a@x.example>", *(f"RCPT TO:<{each}>" for each in to)):
+        assert (await client(line)).code == 250
+    assert (await client("DATA")).code == 354
+    client.writer.write(content + b".\r\n")
+    return [str(await client.reply())[:9] for _ in range(answers)]
+
+
+def path_of(descriptor: int) -> str:
+    """The path of an open file."""
+    return os.readlink(f"/proc/self/fd/{descriptor}")
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
+
+RECIPIENTS = ["one@x.example", "two@x.example", "three@x.example"]
+PATTERNS = list(itertools.product([True, False], repeat=len(RECIPIENTS)))
+
+
+def break_with_a_file(folder: Path, broken: set[str], patch: pytest.MonkeyPatch) -> str:
+    """Something else is in the place of the folder."""
+    for name in broken:
+        (folder / name).touch()
+    return "451 4.3.0"
+
+
+def break_new(folder: Path, broken: set[str], patch: pytest.MonkeyPatch) -> str:
+    """The file gets as far as ``tmp/``."""
+    for name in broken:
+        (folder / name / "tmp").mkdir(parents=True)
+    return "451 4.3.0"
+
+
+def break_with_a_full_disk(folder: Path, broken: set[str], patch: pytest.MonkeyPatch) -> str:
+    """There is no room for the message."""
+    flush = os.fsync
+
+    def full(descriptor: int) -> None:
+        if any(name in path_of(descriptor) for name in broken):
+            raise OSError(errno.ENOSPC, "no room")
+        flush(descriptor)
+
+    patch.setattr(os, "fsync", full)
+    return "452 4.3.1"
+
+
+Break = Callable[[Path, set[str], pytest.MonkeyPatch], str]
+
+each_way_to_break = pytest.mark.parametrize(
+    "breaking",
+    [break_with_a_file, break_new, pytest.param(break_with_a_full_disk, marks=needs_proc)],
+)
+each_size = pytest.mark.parametrize("content", [HELLO, LINE * 30_000], ids=["short", "long"])
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+@each_way_to_break
+@each_size
+async def test_lmtp_a_broken_folder_holds_up_nobody_else(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pattern: tuple[bool, ...],
+    breaking: Break,
+    content: bytes,
+) -> None:
+    broken = {name for name, works in zip(RECIPIENTS, pattern, strict=True) if not works}
+    refusal = breaking(tmp_path, broken, monkeypatch)
+    async with lmtp(Mailbox(tmp_path, per_recipient=True)) as client:
+        answers = await deliver(client, content, RECIPIENTS, 3)
+    assert answers == ["250 OK" if works else refusal for works in pattern]
+    for name in RECIPIENTS:
+        found = everything(tmp_path / name)
+        assert [path.parent.name for path in found] == ([] if name in broken else ["new"])
+        assert all(path.read_bytes().endswith(b"\r\n" + content) for path in found)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+@each_way_to_break
+@each_size
+async def test_smtp_all_folders_or_none(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pattern: tuple[bool, ...],
+    breaking: Break,
+    content: bytes,
+) -> None:
+    broken = {name for name, works in zip(RECIPIENTS, pattern, strict=True) if not works}
+    refusal = breaking(tmp_path, broken, monkeypatch)
+    async with session(Mailbox(tmp_path, per_recipient=True)) as client:
+        answers = await deliver(client, content, RECIPIENTS, 1)
+    assert answers == [refusal if broken else "250 OK"]
+    found = [path for name in RECIPIENTS for path in everything(tmp_path / name)]
+    assert [path.parent.name for path in found] == ([] if broken else ["new"] * 3)
+    assert all(path.read_bytes().endswith(b"\r\n" + content) for path in found)
+
+
+async def test_lmtp_answers_in_the_order_of_the_recipients(tmp_path: Path) -> None:
+    (tmp_path / "broken@x.example").touch()
+    to = ["b@x.example", "broken@x.example", '"b"@x.example', "a@x.example", "Broken@x.example"]
+    async with lmtp(Mailbox(tmp_path, per_recipient=True)) as client:
+        answers = await deliver(client, HELLO, to, 5)
+    assert [answer[:3] for answer in answers] == ["250", "451", "250", "250", "451"]
+    assert len(everything(tmp_path / "b@x.example")) == 1
+
+
+async def test_lmtp_one_folder_for_all(tmp_path: Path) -> None:
+    async with lmtp(Mailbox(tmp_path)) as client:
+        assert await deliver(client, HELLO, RECIPIENTS, 3) == ["250 OK"] * 3
+    assert len(files(tmp_path)) == 1
+
+
+@each_size
+async def test_lost_connection_leaves_nothing_for_several(tmp_path: Path, content: bytes) -> None:
+    async with session(Mailbox(tmp_path, per_recipient=True)) as client:
+        for line in ("MAIL FROM:<a@x.example>", *(f"RCPT TO:<{each}>" for each in RECIPIENTS)):
+            await client(line)
+        await client("DATA")
+        client.writer.write(content)
+        await client.close()
+    assert everything(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ["anne@d.example", '"anne"@D.Example', r'"\anne"@d.example', r'"a\nn\e"@d.example'],
+        ["anne@bücher.example", "anne@BU\u0308CHER.example", "Anne@XN--Bcher-kva.example"],
+        ["andré@d.example", "andre\u0301@d.example", '"andré"@d.example'],
+        ["Postmaster", "postmaster", "POSTMASTER"],
+    ],
+)
+async def test_spellings_of_a_mailbox_have_one_folder(tmp_path: Path, spellings: list[str]) -> None:
+    async with session(Mailbox(tmp_path, per_recipient=True), enable_SMTPUTF8=True) as client:
+        for spelling in spellings:
+            assert (await client("MAIL FROM:<a@x.example> SMTPUTF8")).code == 250
+            assert (await client(f"RCPT TO:<{spelling}>")).code == 250
+            await client("DATA")
+            assert (await client.body(HELLO)).code == 250
+    [name] = names(tmp_path)
+    assert name.isascii()
+    assert len(files(tmp_path / name)) == len(spellings)
+
+
+async def test_the_only_return_path_is_ours(tmp_path: Path) -> None:
+    forged = (
+        b"Return-Path: <boss@d.example>\r\nreturn-path:\r\n x\r\nDelivered-To: boss@d.example\r\n"
+    )
+    async with session(Mailbox(tmp_path)) as client:
+        await client.send(forged + HELLO + b"Return-Path: body\r\n")
+    message = only_message(tmp_path)
+    assert message.get_all("Return-Path") == ["<anne@example.com>"]
+    # Others' fields of this name tell a loop (RFC 9228), and are left; ours is the first.
+    assert message.get_all("Delivered-To") == ["bart@example.com", "boss@d.example"]
+    assert "Return-Path: body" in message.as_string()
+
+
+@pytest.mark.parametrize("first", [b" by evil.example; x\r\n", b"\tx", b" \r\n", b" \r\n\r\n"])
+async def test_no_message_goes_on_with_our_fields(tmp_path: Path, first: bytes) -> None:
+    async with session(Mailbox(tmp_path)) as client:
+        await client.send(first + HELLO)
+    [path] = files(tmp_path)
+    assert path.read_bytes().endswith(b"\r\n\r\n" + first + HELLO)
+    message = only_message(tmp_path)
+    assert message.keys() == ["Return-Path", "Delivered-To", "Received"]
+    assert "evil" not in message["Received"]
+
+
+ERRORS_WITHOUT_LINKS = ["EPERM", "EACCES", "ENOTSUP", "EOPNOTSUPP", "EMLINK", "ENOSYS", "EINVAL"]
+
+
+@pytest.mark.parametrize("name", [*ERRORS_WITHOUT_LINKS, ""])
+@pytest.mark.parametrize("to", [["a@x.example"], ["a@x.example", "b@x.example"]])
+async def test_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, to: list[str]
+) -> None:
+    def fail(*_: object) -> None:
+        number = getattr(errno, name)
+        raise OSError(number, os.strerror(number))
+
+    if name:
+        monkeypatch.setattr(os, "link", fail)
+    else:
+        monkeypatch.delattr(os, "link")
+    async with session(Mailbox(tmp_path, per_recipient=True)) as client:
+        assert (await client.send(to=to)).code == 250
+        (tmp_path / "broken@x.example").touch()
+        assert (await client.send(to=[*to, "broken@x.example"])).code == 451
+    assert [path.parent.name for path in everything(tmp_path)[1:]] == ["new"] * len(to)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_never_in_the_place_of_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.delattr(os, "link")
+    monkeypatch.setattr("smtp_handlers.maildir._unique_name", lambda: "name")
+    Delivery(tmp_path, b"first").commit([])
+    second = Delivery(tmp_path, b"second")
+    with pytest.raises(FileExistsError):
+        second.commit([])
+    second.discard()
+    assert [path.read_bytes() for path in everything(tmp_path)] == [b"first"]
+
+
+def test_link_that_was_made_though_the_answer_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    Delivery(tmp_path, b"").commit([HELLO])
+    assert [path.read_bytes() for path in everything(tmp_path)] == [HELLO]
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [("EINVAL", "250"), ("ENOTSUP", "250"), ("EBADF", "250"), ("EIO", "451"), ("ENOSPC", "452")],
+)
+async def test_folders_that_cannot_be_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, answer: str
+) -> None:
+    flush = os.fsync
+
+    def no_folders(descriptor: int) -> None:
+        if Path(path_of(descriptor)).is_dir():
+            number = getattr(errno, name)
+            raise OSError(number, os.strerror(number))
+        flush(descriptor)
+
+    handler = Mailbox(tmp_path)
+    monkeypatch.setattr(os, "fsync", no_folders)
+    async with session(handler) as client:
+        assert str(await client.send()).startswith(answer)
+    assert len(files(tmp_path)) == (answer == "250")
+
+
+@needs_proc
+async def test_slow_folder_stalls_no_other_folder_and_no_other_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    flush = os.fsync
+
+    def slow(descriptor: int) -> None:
+        if "slow@x.example/tmp/" in path_of(descriptor):
+            assert go_on.wait(20)
+        flush(descriptor)
+
+    async def send(port: int, *to: str) -> None:
+        async with connected(port) as client:
+            assert (await client.send(to=to)).code == 250
+
+    monkeypatch.setattr(os, "fsync", slow)
+    try:
+        async with running(Mailbox(tmp_path, per_recipient=True)) as port:
+            tasks = [
+                asyncio.create_task(send(port, "slow@x.example", *others))
+                for others in [["with@x.example"], *[[]] * 39]
+            ]
+            await until(lambda: "slow@x.example" in names(tmp_path))
+            await until(lambda: len(leftovers(tmp_path / "slow@x.example")) == 8)
+            for _ in range(10):
+                await send(port, "fast@x.example", "with@x.example")
+            await asyncio.to_thread(lambda: None)
+            assert not any(task.done() for task in tasks)
+            go_on.set()
+            await asyncio.gather(*tasks)
+    finally:
+        go_on.set()
+    assert len(files(tmp_path / "slow@x.example")) == 40
+
+
+@pytest.mark.parametrize("to", [RECIPIENTS, RECIPIENTS[:1]])
+async def test_cancelled_at_any_step_leaves_all_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: list[str]
+) -> None:
+    """Cancelled when a file or folder is flushed: the first, the second..."""
+    flush = os.fsync
+    loop = asyncio.get_running_loop()
+    for step in range(len(to) * 2):
+        folder = tmp_path / str(step)
+        handler = Mailbox(folder, per_recipient=True)
+        for name in to:
+            Delivery(folder / name, b"").commit([HELLO])
+        handler.reset()
+        envelope = Envelope()
+        envelope.rcpt_tos.extend(to)
+        task = asyncio.create_task(
+            handler.handle_STREAM(SMTP(handler), Session(), envelope, chunks(HELLO))
+        )
+        steps = itertools.count()
+
+        def flush_and_cancel(
+            descriptor: int,
+            steps: "itertools.count[int]" = steps,
+            step: int = step,
+            task: "asyncio.Task[object]" = task,
+        ) -> None:
+            if next(steps) == step:
+                loop.call_soon_threadsafe(task.cancel)
+                done = threading.Event()
+                loop.call_soon_threadsafe(done.set)
+                assert done.wait(20)
+            flush(descriptor)
+
+        monkeypatch.setattr(os, "fsync", flush_and_cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # One folder alone gets it if it was whole by then.
+        assert len(everything(folder)) in ({0} if len(to) > 1 else {0, 1})
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def test_without_recipients_nothing_is_answered_250(tmp_path: Path) -> None:
+    handler = Mailbox(tmp_path, per_recipient=True)
+    reply = await handler.handle_STREAM(SMTP(handler), Session(), Envelope(), chunks(HELLO))
+    assert str(reply).startswith("451 4.3.0 ")
+
+
+async def test_records_tell_session_and_peer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "bart@example.com").touch()
+    async with session(Mailbox(tmp_path, per_recipient=True)) as client:
+        assert (await client.send()).code == 451
+    [record] = [each for each in caplog.records if each.name == "smtp_handlers"]
+    assert (record.levelno, vars(record)["peer"]) == (logging.ERROR, "127.0.0.1")
+    assert record.getMessage().startswith(f"[{vars(record)['session']}] Cannot store a message in")
+
+
+@pytest.mark.parametrize("host", ["müller-pc", "a/b:c", "x" * 300, "a\udcff"])
+def test_file_names_are_plain_whatever_the_machine_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    Delivery(tmp_path, b"").commit([HELLO])
+    [path] = files(tmp_path)
+    assert re.fullmatch(r"[A-Za-z0-9.\\-]{1,255}", path.name)
