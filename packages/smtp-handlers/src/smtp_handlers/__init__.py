@@ -3,7 +3,7 @@
 from smtp_handlers.add_received import AddReceived
 from smtp_handlers.debugging import Debugging
 from smtp_handlers.fan_out import FanOut
-from smtp_handlers.front import Front, Inner
+from smtp_handlers.front import Front, Gate, Inner
 from smtp_handlers.mailbox import Mailbox
 from smtp_handlers.message import AsyncMessage, Message
 from smtp_handlers.policies import RateLimit, RequireAuth, RestrictRecipients
@@ -16,6 +16,7 @@ __all__ = [
     "Debugging",
     "FanOut",
     "Front",
+    "Gate",
     "Inner",
     "Mailbox",
     "Message",

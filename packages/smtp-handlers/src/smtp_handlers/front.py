@@ -1,11 +1,26 @@
-"""Front: what stands in front of another handler has all its hooks, but for those it overrides."""
+"""Front: what stands in front of another handler has all its hooks, but for those it overrides.
+
+One that refuses a recipient (`Gate`) lets nothing of the transaction through before it accepts one.
+"""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from io import BytesIO
+from weakref import WeakKeyDictionary
 
-from smtp_protocol import Answer, AnyHandler, Envelope, Handler, Hooks, Server, Session
+from smtp_protocol import (
+    Answer,
+    AnyHandler,
+    Envelope,
+    Handler,
+    Hooks,
+    MailOptions,
+    RcptOptions,
+    Reply,
+    Server,
+    Session,
+)
 
-__all__ = ["Front", "Inner"]
+__all__ = ["Front", "Gate", "Inner"]
 
 _HOOK = "handle_"
 _MECHANISM = "auth_"
@@ -91,6 +106,104 @@ class Front(Handler):
         for name in passed_on - hidden:
             if not _overrides(kind, name):
                 setattr(self, name, getattr(handler, name))
+
+
+class Gate(Front):
+    """Refuses recipients, and lets nothing of a transaction through before it accepts one.
+
+    Override `refusal`. MAIL is answered 250 here, and the handler behind hears of it with the first
+    recipient that is accepted; if it then refuses the sender, that is the answer to RCPT. So a
+    `Proxy` behind opens no connection for a stranger who may send to nobody::
+
+        class Staff(Gate):
+            async def refusal(self, session, address):
+                return None if await is_staff(address) else "550 5.7.1 Staff only"
+
+    Args:
+        handler: The handler behind: any object with hooks.
+
+    Raises:
+        TypeError: The handler has a wrong hook.
+    """
+
+    def __init__(self, handler: AnyHandler) -> None:
+        super().__init__(handler)
+        # The transactions that the handler behind has not heard of, each with its MAIL. They end
+        # with their envelopes.
+        self._waiting: WeakKeyDictionary[Envelope, tuple[str, MailOptions]] = WeakKeyDictionary()
+
+    async def refusal(self, session: Session, address: str) -> Answer | None:
+        """Decide about a recipient.
+
+        Args:
+            session: Who names it.
+            address: The recipient, as it was sent.
+
+        Returns:
+            What to tell the client, or ``None`` to leave the recipient to the handler behind.
+        """
+        return None
+
+    async def handle_MAIL(
+        self,
+        server: Server,
+        session: Session,
+        envelope: Envelope,
+        address: str,
+        mail_options: MailOptions,
+    ) -> Answer:
+        """Take the sender down until there is a recipient."""
+        self._waiting[envelope] = (address, mail_options)
+        return await super().handle_MAIL(server, session, envelope, address, mail_options)
+
+    async def handle_RCPT(
+        self,
+        server: Server,
+        session: Session,
+        envelope: Envelope,
+        address: str,
+        rcpt_options: RcptOptions,
+    ) -> Answer:
+        """Refuse the recipient, or leave it to the handler behind, after its MAIL if need be."""
+        refusal = await self.refusal(session, address)
+        if refusal is None and envelope in self._waiting:
+            refusal = await self._begin(server, session, envelope)
+        if refusal is not None:
+            return refusal
+        return await self.inner.handle_RCPT(server, session, envelope, address, rcpt_options)
+
+    async def _begin(self, server: Server, session: Session, envelope: Envelope) -> Answer | None:
+        """Tell the handler behind of the sender; the answer is its refusal."""
+        sender, options = self._waiting[envelope]
+        begun = False
+        _forget_sender(envelope)
+        try:
+            answer = await self.inner.handle_MAIL(server, session, envelope, sender, options)
+            begun = as_reply(answer).positive
+        finally:
+            if not begun:
+                _forget_sender(envelope)
+                await super().handle_MAIL(server, session, envelope, sender, options)
+        if not begun:
+            return answer
+        del self._waiting[envelope]
+        if envelope.mail_from is None:
+            envelope.mail_from = sender  # for a hook that forgot to
+        return None
+
+
+def as_reply(answer: Answer) -> Reply:
+    """Make a reply of what a hook answered.
+
+    Raises:
+        ValueError: The text is no reply.
+    """
+    return Reply.parse(answer) if isinstance(answer, str) else answer
+
+
+def _forget_sender(envelope: Envelope) -> None:
+    envelope.mail_from = None
+    envelope.mail_options = MailOptions()
 
 
 def _own_commands_and_mechanisms(handler: object) -> set[str]:

@@ -3,19 +3,20 @@
 import inspect
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Hashable
-from dataclasses import dataclass
 
-from smtp_handlers.front import Front
+from smtp_handlers.front import Front, Gate
 from smtp_protocol import (
     Answer,
     AnyHandler,
     Envelope,
     MailOptions,
-    RcptOptions,
     Reply,
     Server,
     Session,
+    canonical_mailbox,
+    client_network,
 )
 
 __all__ = ["RateLimit", "RequireAuth", "RestrictRecipients"]
@@ -24,82 +25,95 @@ _NOT_HERE = Reply.parse("550 5.7.1 No mail for this recipient here")
 _NEEDS_AUTH = Reply.parse("530 5.7.0 Authentication required")
 _TOO_MANY = Reply.parse("450 4.7.1 Too many messages, try again later")
 
-# Clients that are remembered before those are forgotten that may send at full rate again.
-_MANY = 10_000
+# How a local part can name another host that the mail is to go on to: user%host, host!user, and
+# "user@host" in quotes (RFC 5321 §F.2, RFC 1123 §5.2.16).
+_ROUTING = frozenset("%!@")
 
 _now = time.monotonic
 
-#: Tells of an address whether it is meant.
+#: Tells of an address, in its canonical form, whether it is meant.
 AddressTest = Callable[[str], bool | Awaitable[bool]]
 
 
-class RestrictRecipients(Front):
+class RestrictRecipients(Gate):
     """Accepts some recipients, and answers ``550 5.7.1`` to the others.
+
+    The handler behind hears nothing of a message before there is a recipient that is accepted.
 
     Args:
         handler: What takes the mail for the accepted ones.
-        allow: The domains, or a function, plain or async, that is called with each address. A
-            domain is matched without regard to case; ``".example.com"`` means all domains below
-            it. With domains, ``postmaster`` without one is accepted too (RFC 5321 §4.5.1).
+        allow: The domains, or a function, plain or async, that is called with each address in its
+            canonical form (`canonical_mailbox`). All spellings of a domain are the same;
+            ``".example.com"`` means all domains below it. With domains, ``postmaster`` without one
+            is accepted too (RFC 5321 §4.5.1).
+        allow_routing: Whether to accept a local part that names another host, as in
+            ``user%other.example@example.com``, with which a server behind could be made to relay.
 
     Raises:
         TypeError: ``allow`` is a single string, or the handler has a wrong hook.
     """
 
-    def __init__(self, handler: AnyHandler, allow: Collection[str] | AddressTest) -> None:
-        super().__init__(handler)
-        self._allows = _address_test(allow)
-
-    async def handle_RCPT(
+    def __init__(
         self,
-        server: Server,
-        session: Session,
-        envelope: Envelope,
-        address: str,
-        rcpt_options: RcptOptions,
-    ) -> Answer:
-        """Refuse the recipient, or leave it to the handler behind."""
-        if not await _ask(self._allows, address):
-            return _NOT_HERE
-        return await self.inner.handle_RCPT(server, session, envelope, address, rcpt_options)
+        handler: AnyHandler,
+        allow: Collection[str] | AddressTest,
+        *,
+        allow_routing: bool = False,
+    ) -> None:
+        super().__init__(handler)
+        self._allows = _address_test(allow, allow_routing)
+
+    async def refusal(self, session: Session, address: str) -> Answer | None:
+        """Refuse what is not allowed."""
+        return None if await self._allows(address) else _NOT_HERE
 
 
-class RequireAuth(Front):
+class RequireAuth(Gate):
     """Relays for authenticated clients only: the others get ``530 5.7.0`` (RFC 4954 §6).
+
+    They get it for MAIL when there is no recipient that they may send to, and otherwise for RCPT.
+    The handler behind hears nothing of what is refused.
 
     Args:
         handler: What takes the mail.
         local: The recipients that need no authentication, as in `RestrictRecipients`: usually
             your own domains, for which others have mail. By default all need it.
+        allow_routing: As in `RestrictRecipients`, for ``local``.
 
     Raises:
         TypeError: ``local`` is a single string, or the handler has a wrong hook.
     """
 
-    def __init__(self, handler: AnyHandler, local: Collection[str] | AddressTest | None = None):
+    def __init__(
+        self,
+        handler: AnyHandler,
+        local: Collection[str] | AddressTest | None = None,
+        *,
+        allow_routing: bool = False,
+    ) -> None:
         super().__init__(handler)
-        self._is_local = _no_address if local is None else _address_test(local)
+        self._is_local = None if local is None else _address_test(local, allow_routing)
 
-    async def handle_RCPT(
+    async def handle_MAIL(
         self,
         server: Server,
         session: Session,
         envelope: Envelope,
         address: str,
-        rcpt_options: RcptOptions,
+        mail_options: MailOptions,
     ) -> Answer:
-        """Refuse the recipient, or leave it to the handler behind."""
-        if not session.authenticated and not await _ask(self._is_local, address):
+        """Refuse the sender, or leave it to the handler behind, at once or later."""
+        if session.authenticated:
+            return await self.inner.handle_MAIL(server, session, envelope, address, mail_options)
+        if self._is_local is None:
             return _NEEDS_AUTH
-        return await self.inner.handle_RCPT(server, session, envelope, address, rcpt_options)
+        return await super().handle_MAIL(server, session, envelope, address, mail_options)
 
-
-@dataclass(slots=True)
-class _Bucket:
-    """What one client may still send, and when that was so."""
-
-    left: float
-    at: float
+    async def refusal(self, session: Session, address: str) -> Answer | None:
+        """Refuse what needs authentication."""
+        if session.authenticated or (self._is_local and await self._is_local(address)):
+            return None
+        return _NEEDS_AUTH
 
 
 class RateLimit(Front):
@@ -111,10 +125,15 @@ class RateLimit(Front):
         handler: What takes the mail.
         messages: How many.
         per: In how many seconds.
-        key: What makes sessions the same client's; by default the address they come from.
+        key: What makes sessions the same client's; by default the address they come from, or with
+            IPv6 its network.
+        ipv6_prefix: How many bits of an IPv6 address are its network's, for one client usually has
+            all addresses of a /64.
+        max_clients: How many clients are remembered. Of more, the one that has not been seen for
+            the longest time is forgotten.
 
     Raises:
-        ValueError: A number is not above 0.
+        ValueError: A number is not above 0, or is no prefix.
         TypeError: The handler has a wrong hook.
     """
 
@@ -124,15 +143,22 @@ class RateLimit(Front):
         messages: int,
         per: float = 60.0,
         *,
-        key: Callable[[Session], Hashable] = lambda session: session.peer_host,
+        key: Callable[[Session], Hashable] | None = None,
+        ipv6_prefix: int = 64,
+        max_clients: int = 50_000,
     ) -> None:
         super().__init__(handler)
         if messages < 1 or not 0 < per < math.inf:
             raise ValueError(f"a rate is at least 1 message in a time above 0: {messages} in {per}")
-        self._messages = messages
-        self._rate = messages / per
-        self._key = key
-        self._buckets: dict[Hashable, _Bucket] = {}
+        if max_clients < 1:
+            raise ValueError(f"max_clients is at least 1, not {max_clients}")
+        client_network("::", ipv6_prefix)  # raises for what is no prefix
+        self._per = per
+        self._interval = per / messages
+        self._key = key or (lambda session: client_network(session.peer_host, ipv6_prefix))
+        self._max_clients = max_clients
+        # When each client will have its full rate again; the one seen last is the last.
+        self._full_at: OrderedDict[Hashable, float] = OrderedDict()
 
     async def handle_MAIL(
         self,
@@ -148,47 +174,49 @@ class RateLimit(Front):
         return await self.inner.handle_MAIL(server, session, envelope, address, mail_options)
 
     def _take(self, key: Hashable, now: float) -> bool:
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            if len(self._buckets) >= _MANY:
-                self._forget_idle(now)
-            bucket = self._buckets[key] = _Bucket(self._messages, now)
-        bucket.left = min(self._messages, bucket.left + (now - bucket.at) * self._rate)
-        bucket.at = now
-        if bucket.left < 1:
-            return False
-        bucket.left -= 1
-        return True
+        full_at = max(now, self._full_at.pop(key, now))
+        # A thousandth of an interval is more than what sums of floating-point numbers lose.
+        taken = full_at + 0.999 * self._interval <= now + self._per
+        self._full_at[key] = full_at + self._interval if taken else full_at
+        self._forget(now)
+        return taken
 
-    def _forget_idle(self, now: float) -> None:
-        self._buckets = {
-            key: bucket
-            for key, bucket in self._buckets.items()
-            if bucket.left + (now - bucket.at) * self._rate < self._messages
-        }
+    def _forget(self, now: float) -> None:
+        """Forget who is one too many, and who has not been seen since the rate was full again."""
+        while len(self._full_at) > self._max_clients or next(iter(self._full_at.values())) <= now:
+            self._full_at.popitem(last=False)
 
 
-def _address_test(rule: Collection[str] | AddressTest) -> AddressTest:
-    if callable(rule):
-        return rule
+def _address_test(
+    rule: Collection[str] | AddressTest, allow_routing: bool
+) -> Callable[[str], Awaitable[bool]]:
+    """Make a test of all spellings of an address."""
     if isinstance(rule, str):
         raise TypeError(f"domains come as a list, such as [{rule!r}], not as one string")
-    exact = frozenset(domain.lower() for domain in rule)
+    test = rule if callable(rule) else _domain_test(rule)
+
+    async def passes(address: str) -> bool:
+        mailbox = canonical_mailbox(address)
+        if not allow_routing and not _ROUTING.isdisjoint(mailbox.rpartition("@")[0]):
+            return False
+        answer = test(mailbox)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return passes
+
+
+def _domain_test(domains: Collection[str]) -> AddressTest:
+    exact = frozenset(_canonical_domain(domain) for domain in domains)
     below = tuple(domain for domain in exact if domain.startswith("."))
 
-    def has_such_a_domain(address: str) -> bool:
-        _, at, domain = address.lower().rpartition("@")
+    def has_such_a_domain(mailbox: str) -> bool:
+        _, at, domain = mailbox.rpartition("@")
         if not at:
-            return domain == "postmaster"
+            return mailbox == "postmaster"
         return domain in exact or domain.endswith(below)
 
     return has_such_a_domain
 
 
-def _no_address(address: str) -> bool:
-    return False
-
-
-async def _ask(test: AddressTest, address: str) -> bool:
-    answer = test(address)
-    return await answer if inspect.isawaitable(answer) else answer
+def _canonical_domain(domain: str) -> str:
+    return canonical_mailbox(f"x@{domain}").removeprefix("x@")
