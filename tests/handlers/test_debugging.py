@@ -2,9 +2,11 @@
 
 import io
 import sys
+import unicodedata
 from argparse import ArgumentParser
 
 import pytest
+from tests.handlers.clients import session
 from tests.server.support import dialogue
 
 from smtp_handlers import Debugging
@@ -52,10 +54,103 @@ async def test_a_message() -> None:
         (b"\x1b[31mred\x07\r\n", ["\\x1b[31mred\\x07", X_PEER]),
         ("\x9b31m\x7f\0".encode(), ["\\x9b31m\\x7f\\x00", X_PEER]),
         (b"bare\rreturn\r\n", ["bare\\x0dreturn", X_PEER]),
+        (b"A: b\n\nbody\n", ["A: b", X_PEER, "", "body"]),
+        (b"A: b\r\n\nbody", ["A: b", X_PEER, "", "body"]),
+        (
+            "A: \u202egnp.exe\n\nx\u2066y\u2028".encode(),
+            [
+                "A: \\u202egnp.exe",
+                X_PEER,
+                "",
+                "x\\u2066y\\u2028",
+            ],
+        ),
+        ("\U000e0041\u00ad\ufe0f\u3164".encode(), ["\\U000e0041\\xad\\ufe0f\\u3164", X_PEER]),
     ],
 )
 async def test_what_is_in_a_message(content: bytes, lines: list[str]) -> None:
     assert (await printed(content)).split("\n") == [FIRST, *lines, LAST, ""]
+
+
+# What Unicode's algorithm for both directions knows beside letters, digits and punctuation.
+CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI", "BN", "B", "S"}
+
+
+async def test_nothing_that_acts_or_hides_gets_through() -> None:
+    everything = "".join(chr(number) for number in range(0x110000) if not 0xD800 <= number < 0xE000)
+    text = await printed(everything.replace("\r", "").replace("\n", "").encode())
+    through = set(text) - {"\n", "\t"}
+    assert {each for each in through if unicodedata.bidirectional(each) in CONTROLS} == set()
+    assert {unicodedata.category(each) for each in through} == {
+        *("Ll", "Lm", "Lo", "Lt", "Lu", "Mc", "Me", "Mn", "Nd", "Nl", "No"),
+        *("Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sc", "Sk", "Sm", "So", "Zs"),
+    }
+
+
+@pytest.mark.parametrize("line", ["grüße", "孫子\u3000兵法", "می\xa0شود", "שלום", "na\u0308", "🎉"])
+async def test_whatever_can_be_seen_is_printed(line: str) -> None:
+    assert (await printed(line.encode())).split("\n")[1] == line
+
+
+async def test_the_peer_and_the_options_hide_nothing() -> None:
+    envelope = Envelope()
+    envelope.mail_options.append("X=\u202e\u3164")
+    stream = io.StringIO()
+    handler = Debugging(stream)
+    await handler.handle_DATA(SMTP(handler), Session("/run/\u202e\u3164\x1b"), envelope)
+    text = stream.getvalue()
+    assert "X-Peer: '/run/\\u202e\\u3164\\x1b'\n" in text
+    assert "mail options: ['X=\\u202e\\u3164']\n" in text
+
+
+class Breaks(io.StringIO):
+    """A stream that can be broken and mended."""
+
+    error: Exception | None = None
+
+    def write(self, text: str) -> int:
+        if self.error is not None:
+            raise self.error
+        return super().write(text)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("I/O operation on closed file"), BrokenPipeError(32, "Broken pipe")]
+)
+async def test_a_stream_that_broke_is_told_of_once(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = Breaks()
+    async with session(Debugging(stream)) as client:
+        stream.error = error
+        assert {str(await client.send()) for _ in range(5)} == {
+            "451 4.3.0 Cannot print the message, try again later"
+        }
+        [record] = caplog.records
+        assert (record.levelname, record.exc_info) == ("ERROR", None)
+        assert vars(record)["peer"] == "127.0.0.1"
+        stream.error = None
+        assert (await client.send()).code == 250
+        stream.error = error
+        assert (await client.send()).code == 451
+    assert len(caplog.records) == 2
+
+
+async def test_a_closed_stream(caplog: pytest.LogCaptureFixture) -> None:
+    stream = io.StringIO()
+    stream.close()
+    async with session(Debugging(stream)) as client:
+        assert [(await client.send()).code for _ in range(3)] == [451] * 3
+    assert len(caplog.records) == 1
+
+
+async def test_no_standard_output(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # as under pythonw
+    async with session(Debugging()) as client:
+        assert (await client.send()).code == 451
+    assert "there is no standard output" in caplog.text
 
 
 async def test_the_options() -> None:
