@@ -33,8 +33,6 @@ class AddReceived(Front):
         field = received(server, session, envelope, new_identifier(session))
         field += guard(envelope.content)
         envelope.content = field + envelope.content
-        if envelope.text is not None:
-            envelope.text = field.decode() + envelope.text
         return await self.inner.handle_DATA(server, session, envelope)
 
     async def _stream(
