@@ -182,7 +182,7 @@ def test_authenticated_relay(tmp_path: Path) -> None:
     ):
         with client(port) as smtp:
             smtp.starttls(context=ssl.create_default_context(cafile=certificate))
-            with pytest.raises(smtplib.SMTPRecipientsRefused, match="530"):
+            with pytest.raises(smtplib.SMTPSenderRefused, match="530"):
                 smtp.sendmail("anne@example.com", ["bart@example.net"], MAIL)
             smtp.login("anne", "secret")
             smtp.sendmail("anne@example.com", ["bart@example.net"], MAIL)
