@@ -147,10 +147,9 @@ async def test_every_front_before_every_handler(
             assert mail.startswith(refusal)
         else:
             accepted = [each for each in pattern if each.endswith(OURS) or not refusal]
-            assert mail == "250 OK"
-            assert [answer[:9] for answer in rcpt] == [
-                "250 OK" if each in accepted else refusal for each in pattern
-            ]
+            assert mail.startswith("250")
+            for answer, address in zip(rcpt, pattern, strict=True):
+                assert answer.startswith("250" if address in accepted else refusal)
         assert spy.seen == (["MAIL", *accepted] if accepted else [])
         owed = len(accepted) if protocol == "LMTP" else min(1, len(accepted))
         assert [answer[:3] for answer in answers] == ["250"] * owed

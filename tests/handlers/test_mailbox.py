@@ -350,12 +350,13 @@ async def lmtp(handler: AnyHandler) -> AsyncIterator[Client]:
 
 
 async def deliver(client: Client, content: bytes, to: Sequence[str], answers: int) -> list[str]:
-    """Send a message, and read so many answers to it."""
+    """Send a message, and read so many answers to it; of a 250 its code, of others more."""
     for line in ("MAIL FROM:<a@x.example>", *(f"RCPT TO:<{each}>" for each in to)):
         assert (await client(line)).code == 250
     assert (await client("DATA")).code == 354
     client.writer.write(content + b".\r\n")
-    return [str(await client.reply())[:9] for _ in range(answers)]
+    replies = [await client.reply() for _ in range(answers)]
+    return ["250" if reply.code == 250 else str(reply)[:9] for reply in replies]
 
 
 def path_of(descriptor: int) -> str:
@@ -419,7 +420,7 @@ async def test_lmtp_a_broken_folder_holds_up_nobody_else(
     refusal = breaking(tmp_path, broken, monkeypatch)
     async with lmtp(Mailbox(tmp_path, per_recipient=True)) as client:
         answers = await deliver(client, content, RECIPIENTS, 3)
-    assert answers == ["250 OK" if works else refusal for works in pattern]
+    assert answers == ["250" if works else refusal for works in pattern]
     for name in RECIPIENTS:
         found = everything(tmp_path / name)
         assert [path.parent.name for path in found] == ([] if name in broken else ["new"])
@@ -440,7 +441,7 @@ async def test_smtp_all_folders_or_none(
     refusal = breaking(tmp_path, broken, monkeypatch)
     async with session(Mailbox(tmp_path, per_recipient=True)) as client:
         answers = await deliver(client, content, RECIPIENTS, 1)
-    assert answers == [refusal if broken else "250 OK"]
+    assert answers == [refusal if broken else "250"]
     found = [path for name in RECIPIENTS for path in everything(tmp_path / name)]
     assert [path.parent.name for path in found] == ([] if broken else ["new"] * 3)
     assert all(path.read_bytes().endswith(b"\r\n" + content) for path in found)
@@ -457,7 +458,7 @@ async def test_lmtp_answers_in_the_order_of_the_recipients(tmp_path: Path) -> No
 
 async def test_lmtp_one_folder_for_all(tmp_path: Path) -> None:
     async with lmtp(Mailbox(tmp_path)) as client:
-        assert await deliver(client, HELLO, RECIPIENTS, 3) == ["250 OK"] * 3
+        assert await deliver(client, HELLO, RECIPIENTS, 3) == ["250"] * 3
     assert len(files(tmp_path)) == 1
 
 
