@@ -60,6 +60,7 @@ async def test_no_message_goes_on_with_the_field(handler: Whole | Streaming, fir
 @pytest.mark.parametrize("size", [1, 2, 1000])
 async def test_in_any_parts(message: bytes, size: int) -> None:
     async def chunks() -> AsyncIterator[bytes]:
+        yield b""
         for start in range(0, len(message), size):
             yield message[start : start + size]
 

@@ -674,6 +674,16 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
+async def test_in_any_parts(tmp_path: Path) -> None:
+    content = b" x\r\nReturn-Path: body\r\n"
+    handler = Mailbox(tmp_path)
+    parts = [b"", *(content[at : at + 1] for at in range(len(content)))]
+    reply = await handler.handle_STREAM(SMTP(handler), Session(), Envelope(), chunks(*parts))
+    assert str(reply) == "250 2.0.0 OK"
+    [path] = files(tmp_path)
+    assert path.read_bytes().endswith(b"\r\n\r\n" + content)
+
+
 async def test_without_recipients_nothing_is_answered_250(tmp_path: Path) -> None:
     handler = Mailbox(tmp_path, per_recipient=True)
     reply = await handler.handle_STREAM(SMTP(handler), Session(), Envelope(), chunks(HELLO))

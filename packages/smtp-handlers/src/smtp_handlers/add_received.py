@@ -1,5 +1,6 @@
 """AddReceived: each message gets a Received field on its way to the handler behind."""
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from smtp_handlers.front import Front
@@ -57,6 +58,9 @@ class _Preceded(AsyncIterator[bytes]):
     async def __anext__(self) -> bytes:
         if not self._field:
             return await anext(self._message)
-        first = await anext(self._message, b"")
+        first = b""
+        with contextlib.suppress(StopAsyncIteration):
+            while not first:
+                first = await anext(self._message)
         field, self._field = self._field, b""
         return field + guard(first) + first
