@@ -1,6 +1,7 @@
 """Front: what it does not override is the other handler's, and a message always gets there."""
 
 from collections.abc import AsyncIterator, Callable
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from tests.handlers.clients import HELLO, session
@@ -140,6 +141,14 @@ def test_everything_else_is_the_other_handlers() -> None:
     assert {"handle_PING", "auth_TOKEN", "other"} <= set(vars(front))
     assert "handle_own" not in dir(front)
     assert Hooks(front, {"PING"}).own == {"handle_EHLO", "handle_exception"}
+
+
+@pytest.mark.parametrize("front", [Front, Gate])
+async def test_mock_behind_a_front(front: type[Front]) -> None:
+    handler = Mock(handle_DATA=AsyncMock(return_value="250 mocked"))
+    async with session(front(handler)) as client:
+        assert str(await client.send()) == "250 mocked"
+    handler.handle_DATA.assert_awaited_once()
 
 
 async def test_hooks_of_the_other_handler_are_called() -> None:
