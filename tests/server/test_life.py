@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import gc
 import logging
+import socket
+from functools import partial
 from typing import cast
 
 import pytest
@@ -11,6 +13,7 @@ from tests.server.secure import (
     Wire,
     connect_tls,
     server_context,
+    shared_client_context,
     shared_server_context,
     start_tls,
 )
@@ -316,6 +319,23 @@ async def test_the_end(wire: Wire) -> None:
         for client in (idle, busy, half):
             await client.close()
     assert len(handler.gone) == 3
+
+
+@pytest.mark.parametrize("implicit", [False, True], ids=["tcp", "implicit"])
+async def test_the_end_does_not_wait_for_clients_that_do_nothing(
+    implicit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smtp_server.link._LINGER", 2 * DEADLINE)
+    context = shared_server_context() if implicit else None
+    async with serve(Keeper(), "127.0.0.1", 0, ssl_context=context) as service:
+        # A blocking one, whose TLS answers nothing on its own.
+        plain = await asyncio.to_thread(socket.create_connection, tcp_address(service), DEADLINE)
+        wrap = partial(shared_client_context().wrap_socket, server_hostname="localhost")
+        with await asyncio.to_thread(wrap, plain) if implicit else plain as client:
+            assert (await asyncio.to_thread(client.recv, 100)).startswith(b"220 ")
+            async with asyncio.timeout(DEADLINE):
+                await service.close()
+            assert (await asyncio.to_thread(client.recv, 100)).startswith(b"421 ")
 
 
 async def test_the_end_in_the_middle_of_auth() -> None:

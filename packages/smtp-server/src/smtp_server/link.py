@@ -245,14 +245,16 @@ class Link(asyncio.BufferedProtocol):
         self._hung_up = True
         if self._timer is not None:
             self._timer.cancel()
-        plain = self._transport.can_write_eof()
-        if plain and linger and not self._eof:
+        plain, linger = self._transport.can_write_eof(), linger and not self._eof
+        if plain and linger:
             self._transport.write_eof()
         else:
             self._transport.close()
-            if plain and not self._transport.get_write_buffer_size():
-                return  # there is nothing to wait for
-        self._timer = self._loop.call_later(_LINGER, self._transport.abort)
+        if linger or self._transport.get_write_buffer_size():
+            self._timer = self._loop.call_later(_LINGER, self._transport.abort)
+        elif not plain:
+            # TLS says its close_notify, and does not wait for the peer's (RFC 8446 §6.1).
+            self._timer = self._loop.call_later(0, self._transport.abort)
 
     def _drop(self) -> None:
         """Close the connection at once, and forget it: nobody else might tell that it is lost."""
