@@ -22,7 +22,7 @@ from smtp_protocol import (
     replies,
 )
 from smtp_protocol.parameters import MAIL_PARAMETERS, RCPT_PARAMETERS, parse_options
-from smtp_protocol.xtext import encode_xtext
+from smtp_protocol.encodings import encode_xtext
 
 ALL = frozenset({*ALL_EXTENSIONS, "SMTPUTF8"})
 EVERYTHING = ProtocolConfig(extensions=ALL)

@@ -25,7 +25,8 @@ from smtp_protocol import (
     Step,
     replies,
 )
-from smtp_protocol.auth import BUILT_IN, MECHANISM_NAME, decode_base64
+from smtp_protocol.auth import BUILT_IN, MECHANISM_NAME
+from smtp_protocol.encodings import decode_base64
 
 YES, NO = AuthResult(success=True, auth_data="tim"), AuthResult(success=False)
 

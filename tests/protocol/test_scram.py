@@ -22,7 +22,8 @@ from smtp_protocol import (
     ScramLogin,
     replies,
 )
-from smtp_protocol.scram import Hash, saslprep
+from smtp_protocol.sasl.saslprep import saslprep
+from smtp_protocol.sasl.scram import Hash
 
 NAMES: dict[Hash, str] = {"sha1": "SCRAM-SHA-1", "sha256": "SCRAM-SHA-256"}
 
@@ -129,7 +130,7 @@ def test_vectors(
     verifier: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("smtp_protocol.scram.secrets.token_urlsafe", lambda size: nonces[1])
+    monkeypatch.setattr("smtp_protocol.sasl.scram.secrets.token_urlsafe", lambda size: nonces[1])
     hash_name: Hash = "sha1" if name == "SCRAM-SHA-1" else "sha256"
     keys = ScramKeys.from_password("pencil", hash_name=hash_name, salt=base64.b64decode(salt))
     exchange = MECHANISMS[name]()

@@ -22,7 +22,7 @@ from smtp_protocol import (
     replies,
 )
 from smtp_protocol.xclient import XCLIENT_NAMES, XFORWARD_NAMES, parse_attributes
-from smtp_protocol.xtext import encode_xtext
+from smtp_protocol.encodings import encode_xtext
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 
 from smtp_protocol.addresses import AddressSyntax, parse_forward_path, parse_reverse_path
 from smtp_protocol.answers import Answer
-from smtp_protocol.auth import MISSING, AuthResult, LoginPassword, Missing, auth_mechanism
+from smtp_protocol.auth import (
+    MISSING,
+    Ask,
+    AuthResult,
+    Challenge,
+    Finished,
+    LoginPassword,
+    Mechanism,
+    Missing,
+    Step,
+    auth_mechanism,
+)
 from smtp_protocol.commands import (
     Auth,
     Bdat,
@@ -92,19 +103,17 @@ from smtp_protocol.version import __version__
 from smtp_protocol.xclient import ClientAttributes
 
 if TYPE_CHECKING:
-    from smtp_protocol.mechanisms import MECHANISMS
     from smtp_protocol.sasl import (
+        MECHANISMS,
         Anonymous,
-        Ask,
-        Challenge,
         CramMD5Response,
         ExternalIdentity,
-        Finished,
-        Mechanism,
         OAuthToken,
-        Step,
+        ScramKeys,
+        ScramLogin,
+        ScramSHA1,
+        ScramSHA256,
     )
-    from smtp_protocol.scram import ScramKeys, ScramLogin, ScramSHA1, ScramSHA256
 
 __all__ = [
     "ALL_EXTENSIONS",
@@ -216,15 +225,12 @@ __all__ = [
     "unmapped",
 ]
 
-# AUTH's mechanisms need cryptography, whose import takes long. Who has no AUTH never waits for it:
-# all public names that are not here yet are found in these.
-_LATER = tuple(f"{__name__}.{module}" for module in ("sasl", "scram", "mechanisms"))
-
 if not TYPE_CHECKING:  # to which every name would then seem to be here
 
     def __getattr__(name: str) -> object:
+        # The mechanisms of AUTH need cryptography, whose import takes long. Who has no AUTH never
+        # waits for it: all public names that are not here yet are in `sasl`.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        home = next(module for module in map(import_module, _LATER) if name in module.__all__)
-        value = globals()[name] = getattr(home, name)
+        value = globals()[name] = getattr(import_module(f"{__name__}.sasl"), name)
         return value

@@ -2,18 +2,33 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from ipaddress import AddressValueError, IPv6Address
-from typing import Literal
+from typing import Final, Literal
 
 from smtp_protocol import grammar
 
 __all__ = ["AddressSyntax", "parse_forward_path", "parse_reverse_path"]
 
-AddressSyntax = Literal["lenient", "strict"]
+AddressSyntax = Literal["lenient", "strict", "local"]
+
+#: The words of `AddressSyntax`.
+ADDRESS_SYNTAXES: Final = ("lenient", "strict", "local")
 
 # RFC 5321 §4.5.3.1.3: a path is at most 256 octets. A character beyond ASCII counts as one, so
 # that an internationalized address is not shorter than others (RFC 6531 §3.4).
 _MAX_PATH = 256
+
+# RFC 1035 §2.3.4: a label has at most 63 octets. RFC 5321 §4.5.3.1.2: a domain at most 255. What
+# is not ASCII is counted as the A-label that DNS knows it by (RFC 5890 §2.3.2.1).
+_MAX_LABEL = 63
+_MAX_DOMAIN = 255
+
+_PATHS: Mapping[AddressSyntax, re.Pattern[str]] = {
+    "lenient": grammar.LENIENT_PATH,
+    "strict": grammar.STRICT_PATH,
+    "local": grammar.LOCAL_PATH,
+}
 
 # Controls, invisible formatting, separators and surrogates are never part of an address. The two
 # joiners are: IDNA needs them for some scripts (RFC 5892, appendix A.1 and A.2).
@@ -27,7 +42,8 @@ def parse_reverse_path(text: str, syntax: AddressSyntax = "lenient") -> tuple[st
     Args:
         text: What follows ``MAIL FROM:``.
         syntax: ``"strict"`` is RFC 5321 to the letter; ``"lenient"`` also takes missing angle
-            brackets, spaces around them, and odd dots in the local part.
+            brackets, spaces around them, and odd dots in the local part; ``"local"`` is as
+            lenient, and takes a local part without a domain.
 
     Returns:
         The mailbox as it was sent, without brackets and source route (``""`` for the null
@@ -60,7 +76,7 @@ def parse_forward_path(text: str, syntax: AddressSyntax = "lenient") -> tuple[st
     match = postmaster.match(text)
     if match is None:
         return _parse_path(text, syntax)
-    return match[match.lastgroup or 0], _behind(text, match.end())
+    return match["mailbox"] or match["bare"], _behind(text, match.end())
 
 
 def plain_path(pattern: re.Pattern[str], argument: str) -> tuple[str, str | None] | None:
@@ -71,14 +87,27 @@ def plain_path(pattern: re.Pattern[str], argument: str) -> tuple[str, str | None
         argument: What follows the verb.
 
     Returns:
-        The same as `parse_reverse_path` and `parse_forward_path` in both of their syntaxes, or
+        The same as `parse_reverse_path` and `parse_forward_path` in all of their syntaxes, or
         ``None`` for an argument that they have to judge.
     """
     match = pattern.fullmatch(argument)
-    if match is None or len(argument) > _MAX_PATH or not argument.isascii():
+    if match is None or not argument.isascii():
         return None
     mailbox, rest = match.groups()
-    return mailbox, rest
+    # What is no longer than a label has no label, and no path, that is too long.
+    return (mailbox, rest) if len(mailbox) <= _MAX_LABEL else None
+
+
+def parse_mailbox(text: str) -> str:
+    """Read a mailbox that stands alone: no brackets, no route, nothing behind it.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not grammar.MAILBOX.fullmatch(text) or len(text) > _MAX_PATH:
+        raise ValueError("no mailbox")
+    _check_mailbox(text)
+    return text
 
 
 def is_null_path(text: str) -> bool:
@@ -86,20 +115,27 @@ def is_null_path(text: str) -> bool:
     return grammar.LENIENT_NULL_PATH.match(text) is not None
 
 
+def domain_of(mailbox: str) -> str:
+    """The domain or literal of a mailbox; ``""`` for one that has none, such as ``postmaster``."""
+    _, at, domain = mailbox.rpartition("@")
+    return domain if at and not domain.endswith('"') else ""
+
+
 def _parse_path(text: str, syntax: AddressSyntax) -> tuple[str, str]:
-    match: re.Match[str] | None = grammar.STRICT_PATH.match(text)
-    if match is None and syntax == "lenient":
-        match = grammar.LENIENT_PATH.match(text)
+    match = _PATHS[syntax].match(text)
     if match is None:
         raise ValueError("no path")
-    mailbox: str = match[match.lastgroup or 0]
+    groups = match.groupdict()
+    mailbox = groups["mailbox"] or groups["bare"]
     if match.end() > _MAX_PATH:
         raise ValueError("path too long")
-    if not mailbox.isascii() and not all(map(_allowed, mailbox)):
-        raise ValueError("invisible character")
-    if mailbox.endswith("]"):
-        _check_literal(mailbox[mailbox.rindex("[") + 1 : -1])
-    return mailbox, _behind(text, match.end())
+    for hop in (groups["route"] or "").split(","):
+        _check_domain(hop.removeprefix("@"))
+    _check_mailbox(mailbox)
+    rest = _behind(text, match.end())
+    if syntax == "local" and rest.lstrip(" ").startswith("<"):
+        raise ValueError("a name before the path")
+    return mailbox, rest
 
 
 def _behind(text: str, end: int) -> str:
@@ -107,6 +143,21 @@ def _behind(text: str, end: int) -> str:
     if rest and not rest.startswith(" "):
         raise ValueError("text behind the path")
     return rest
+
+
+def _check_mailbox(mailbox: str) -> None:
+    """See what the grammar does not: which characters, how long, and which literal.
+
+    Raises:
+        ValueError: It is no mailbox.
+    """
+    if not mailbox.isascii() and not all(map(_allowed, mailbox)):
+        raise ValueError("invisible character")
+    domain = domain_of(mailbox)
+    if domain.startswith("["):
+        _check_literal(domain[1:-1])
+    else:
+        _check_domain(domain)
 
 
 def _allowed(character: str) -> bool:
@@ -118,15 +169,27 @@ def _allowed(character: str) -> bool:
     )
 
 
+def _check_domain(domain: str) -> None:
+    octets = [_octets_of(label) for label in domain.split(".")]
+    if max(octets) > _MAX_LABEL:
+        raise ValueError("a label of the domain is too long")
+    if sum(octets) + len(octets) - 1 > _MAX_DOMAIN:
+        raise ValueError("the domain is too long")
+
+
+def _octets_of(label: str) -> int:
+    return len(label) if label.isascii() else len(b"xn--" + label.encode("punycode"))
+
+
 def _check_literal(literal: str) -> None:
     tag, _, address = literal.partition(":")
-    if tag.lower() == "ipv6":
+    if grammar.lower(tag) == "ipv6":
         # IPv6 is the only tag of a General-address-literal that IANA has registered.
         try:
             IPv6Address(address)
         except AddressValueError:
             raise ValueError("impossible IPv6 address literal") from None
     elif not grammar.IPV4_LITERAL.fullmatch(literal) or any(
-        int(number) > 255 for number in literal.split(".")
+        grammar.number(octet) > 255 for octet in literal.split(".")
     ):
         raise ValueError("impossible address literal")

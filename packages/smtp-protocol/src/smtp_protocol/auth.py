@@ -1,16 +1,27 @@
-"""Authentication: the values that mechanisms, handlers and authenticators pass to one another."""
+"""Authentication: the values that mechanisms, handlers and authenticators pass to one another.
 
-import base64
+Nothing here needs cryptography; the mechanisms themselves are in ``sasl``.
+"""
+
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Literal, TypeVar
+from typing import ClassVar, Final, Literal, TypeVar
 
-from smtp_protocol import replies
-from smtp_protocol.replies import ProtocolError
-
-__all__ = ["MISSING", "AuthResult", "LoginPassword", "Missing", "auth_mechanism"]
+__all__ = [
+    "MISSING",
+    "Ask",
+    "AuthResult",
+    "Challenge",
+    "Finished",
+    "LoginPassword",
+    "Mechanism",
+    "Missing",
+    "Step",
+    "auth_mechanism",
+]
 
 
 class Missing(Enum):
@@ -56,6 +67,55 @@ class AuthResult:
     auth_data: object = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """Send this with 334, and wait for the response."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Find out whether the client is who it shows itself to be, and call `Mechanism.resolve`."""
+
+    auth_data: object = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The exchange is over; answer 235 or 535."""
+
+    result: AuthResult
+
+
+Step = Challenge | Ask | Finished
+
+
+class Mechanism(ABC):
+    """One authentication exchange, seen from the server.
+
+    Call `start` once; then `respond` after each `Challenge` and `resolve` after each `Ask`, until
+    there is `Finished`. Each may raise ProtocolError: the client's message was malformed.
+    """
+
+    #: The challenge for a client that gave no initial response.
+    first_challenge: ClassVar[bytes] = b""
+
+    def start(self, initial_response: bytes | None) -> Step:
+        """Begin, with the initial response where there is one."""
+        if initial_response is None:
+            return Challenge(self.first_challenge)
+        return self.respond(initial_response)
+
+    @abstractmethod
+    def respond(self, response: bytes) -> Step:
+        """Take the response to the last challenge."""
+
+    def resolve(self, result: AuthResult) -> Step:
+        """Take the answer to the last question."""
+        return Finished(result)
+
+
 #: The built-in mechanisms, by the names that EHLO shows.
 BUILT_IN: Final = (
     "SCRAM-SHA-256",
@@ -92,19 +152,3 @@ def auth_mechanism(name: str) -> Callable[[FunctionT], FunctionT]:
         return function
 
     return decorate
-
-
-# RFC 4648 §4. What `base64` itself lets pass depends on the version of Python.
-_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
-
-
-def decode_base64(text: str | bytes) -> bytes:
-    """Decode what AUTH carries.
-
-    Raises:
-        ProtocolError: It is not base64: 501.
-    """
-    octets = text.encode() if isinstance(text, str) else text
-    if not _BASE64.fullmatch(octets):
-        raise ProtocolError(replies.BAD_BASE64)
-    return base64.b64decode(octets)

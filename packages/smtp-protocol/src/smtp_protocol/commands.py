@@ -1,6 +1,8 @@
 """Commands: what a client asks, as a closed union of frozen values (RFC 5321 §4.1.1)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 from smtp_protocol.options import MailOptions, RcptOptions
 from smtp_protocol.xclient import ClientAttributes
@@ -44,6 +46,7 @@ class _Greeting:
 @dataclass(frozen=True, slots=True)
 class _Question:
     address: str
+    smtputf8: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +156,16 @@ class Quit(Bare):
 
 
 class Vrfy(_Question):
-    """VRFY (RFC 5321 §4.1.1.6): a user name or a mailbox, as sent."""
+    """VRFY (RFC 5321 §4.1.1.6): a user name or a mailbox, as sent.
+
+    ``smtputf8`` tells whether the client can read a reply in UTF-8 (RFC 6531 §3.7.4.2).
+    """
 
     __slots__ = ()
 
 
 class Expn(_Question):
-    """EXPN (RFC 5321 §4.1.1.7): the name of a mailing list, as sent."""
+    """EXPN (RFC 5321 §4.1.1.7): the name of a mailing list, as sent; ``smtputf8`` as in VRFY."""
 
     __slots__ = ()
 
@@ -202,3 +208,8 @@ Command = (
     | Xforward
     | Unknown
 )
+
+#: Each command by its verb, upper-cased.
+BY_VERB: Mapping[str, type[Command]] = {
+    command.__name__.upper(): command for command in get_args(Command) if command is not Unknown
+}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from smtp_protocol.addresses import AddressSyntax
+from smtp_protocol.addresses import ADDRESS_SYNTAXES, AddressSyntax
 from smtp_protocol.options import MailOptions, RcptOptions
 from smtp_protocol.parameters import MAIL_PARAMETERS, RCPT_PARAMETERS, Parameter
 
@@ -78,9 +78,9 @@ class ProtocolConfig:
     def __post_init__(self) -> None:
         if self.data_size_limit is not None and self.data_size_limit < 0:
             raise ValueError(f"data_size_limit is a number of octets, not {self.data_size_limit}")
-        if self.address_syntax not in ("lenient", "strict"):
+        if self.address_syntax not in ADDRESS_SYNTAXES:
             raise ValueError(
-                f"address_syntax is 'lenient' or 'strict', not {self.address_syntax!r}"
+                f"address_syntax is 'lenient', 'strict' or 'local', not {self.address_syntax!r}"
             )
         if self.bare_newline not in ("normalize", "reject", "keep"):
             raise ValueError(

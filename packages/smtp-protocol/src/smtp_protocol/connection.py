@@ -9,29 +9,12 @@ tls_started()                           after STARTTLS and the handshake
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from smtp_protocol import replies
-from smtp_protocol.auth import decode_base64
+from smtp_protocol import commands, replies
 from smtp_protocol.body import BodyPolicy, ChunkReceiver, DataReceiver
 from smtp_protocol.buffer import ReceiveBuffer
-from smtp_protocol.commands import (
-    Bdat,
-    Data,
-    Ehlo,
-    Expn,
-    Helo,
-    Help,
-    Lhlo,
-    Mail,
-    Noop,
-    Quit,
-    Rcpt,
-    Rset,
-    StartTls,
-    Unknown,
-    Vrfy,
-    Xclient,
-)
+from smtp_protocol.commands import Bdat, Expn, Mail, Quit, StartTls, Unknown, Vrfy
 from smtp_protocol.config import MAX_AUTH_LINE, MAX_COMMAND_LINE, ProtocolConfig
+from smtp_protocol.encodings import decode_base64
 from smtp_protocol.events import (
     NEED_DATA,
     PAUSED,
@@ -45,7 +28,7 @@ from smtp_protocol.events import (
     Signal,
 )
 from smtp_protocol.lines import LineReader
-from smtp_protocol.parser import parse_command
+from smtp_protocol.parser import parse_command, request_of
 from smtp_protocol.replies import ParameterError, ProtocolError, Reply
 from smtp_protocol.state import Request, SessionState, State
 
@@ -58,14 +41,21 @@ _NO_BDAT = Bdat(0)
 _NO_CHUNK = ChunkReceiver(0)
 _NO_POLICY = BodyPolicy(_DEFAULT)
 
-# A verb that the server's author took over moves the state as the built-in one does.
-_REQUESTS: Final[Mapping[str, Request]] = {
-    command.__name__.upper(): command
-    for command in (Data, Ehlo, Expn, Helo, Help, Lhlo, Mail, Noop, Quit, Rcpt, Rset, Vrfy)
+# A verb that the server's author took over moves the state as the built-in one does, but for those
+# that would begin something else than lines.
+_TAKEN_OVER: Final[Mapping[str, Request]] = {
+    verb: command
+    for verb, command in commands.BY_VERB.items()
+    if verb not in ("AUTH", "BDAT", "STARTTLS", "XCLIENT", "XFORWARD")
 }
 
 # RFC 2034 §4 asks for an enhanced status in all replies but these.
-_PLAIN_REPLIES: Final = frozenset({Connected, Ehlo, Helo, Lhlo, Xclient})
+_PLAIN_REPLIES: Final = frozenset(
+    {Connected, commands.Ehlo, commands.Helo, commands.Lhlo, commands.Xclient}
+)
+
+# Where a transaction is going on, with the parameters of its MAIL.
+_TRANSACTION: Final = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
 
 
 class ServerConnection:
@@ -103,6 +93,7 @@ class ServerConnection:
         "_read",
         "_request",
         "_session",
+        "_smtputf8",
         "state",
     )
 
@@ -116,6 +107,7 @@ class ServerConnection:
         self._policy = _NO_POLICY
         self._session = SessionState(config, tls=tls, trusted=trusted)
         self._enhanced = "ENHANCEDSTATUSCODES" in config.extensions
+        self._smtputf8 = "SMTPUTF8" in config.extensions
         self._eof = False
         self.state: State = self._session.current
         self._read = _READERS[self.state]
@@ -200,7 +192,7 @@ class ServerConnection:
         Raises:
             RuntimeError: No reply is owed.
         """
-        event, request = self._event, self._request
+        event, request, state = self._event, self._request, self.state
         if self._owed > 1 and reply.code != 421:
             self._owed -= 1
         elif self._owed or reply.code == 421:
@@ -213,7 +205,20 @@ class ServerConnection:
                 self._enter(request)
         else:
             raise RuntimeError(f"no reply is owed, so {reply} cannot be sent")
-        return reply.encode(enhanced=self._enhanced and request not in _PLAIN_REPLIES)
+        enhanced = self._enhanced and request not in _PLAIN_REPLIES
+        octets = reply.encode(enhanced=enhanced)
+        # Only what is beyond ASCII differs in UTF-8, and is escaped here.
+        if self._smtputf8 and b"\\" in octets and self._reads_utf8(event, state):
+            return reply.encode(enhanced=enhanced, utf8=True)
+        return octets
+
+    def _reads_utf8(self, event: Event | None, state: State) -> bool:
+        """Whether the client has said that it can read a reply in UTF-8 (RFC 6531 §3.7.4.2)."""
+        if type(event) is Mail:
+            return event.options.smtputf8
+        if (type(event) is Vrfy or type(event) is Expn) and event.smtputf8:
+            return True
+        return state in _TRANSACTION and self._session.options.smtputf8
 
     def tls_started(self) -> None:
         """Begin anew inside TLS: what was said in the clear is forgotten (RFC 3207 §4.2).
@@ -266,6 +271,7 @@ class ServerConnection:
         buffer = self._buffer
         if buffer.position == len(buffer.data):
             return None
+        line: bytes | None = b""
         try:
             line = self._lines.read(buffer, MAX_COMMAND_LINE)
             if line is None:
@@ -273,18 +279,28 @@ class ServerConnection:
             command = parse_command(line, self._config)
             request: Request = type(command)
             if type(command) is Unknown and command.verb in self._config.own_verbs:
-                request = _REQUESTS.get(command.verb, Unknown)
+                request = _TAKEN_OVER.get(command.verb, Unknown)
             elif type(command) is Bdat:
                 self._begin_chunk(command)
                 return self._read_chunk()  # the chunk may be empty
             self._session.check(command, request)
-        except ParameterError as error:
-            # RFC 5321 §4.1.1.1: after HELO there are no parameters, and so no right ones.
-            extended = self._session.extended
-            return self._ask(Refused(error.reply if extended else replies.NO_PARAMETERS), Refused)
         except ProtocolError as error:
-            return self._ask(Refused(error.reply, error.closing), Refused)
+            return self._ask(self._refusal(error, line or b""), Refused)
         return self._ask(command, request)
+
+    def _refusal(self, error: ProtocolError, line: bytes) -> Refused:
+        """Tell what is wrong with the command in ``line``."""
+        request = request_of(line)
+        if request is not None and error.reply.code != 421:
+            # RFC 3207 §4: what the server does not do before STARTTLS it does not judge either.
+            try:
+                self._session.check_permission(request)
+            except ProtocolError as permission:
+                return Refused(permission.reply, error.closing)
+        if isinstance(error, ParameterError) and not self._session.extended:
+            # RFC 5321 §4.1.1.1: after HELO there are no parameters, and so no right ones.
+            return Refused(replies.NO_PARAMETERS)
+        return Refused(error.reply, error.closing)
 
     def _read_response(self) -> Event | None:
         try:
@@ -324,6 +340,7 @@ class ServerConnection:
         self._read = ServerConnection._read_chunk
         try:
             if "CHUNKING" not in self._config.extensions:
+                self._session.check_permission(Bdat)
                 raise ProtocolError(replies.NOT_IMPLEMENTED)
             self._session.check(chunk, Bdat)
         except ProtocolError as error:

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
+from smtp_protocol import grammar
 from smtp_protocol.config import ProtocolConfig
 from smtp_protocol.xclient import XCLIENT_NAMES, XFORWARD_NAMES
 
@@ -35,7 +36,7 @@ def check_extensions(names: Collection[str]) -> None:
         raise ValueError(f"extensions is a collection of names; write ({names!r},)")
     for name in names:
         if name not in ALL_EXTENSIONS:
-            nearest = difflib.get_close_matches(name.upper(), ALL_EXTENSIONS, 1, 0.0)[0]
+            nearest = difflib.get_close_matches(grammar.upper(name), ALL_EXTENSIONS, 1, 0.0)[0]
             raise ValueError(f"there is no extension {name!r}; did you mean {nearest!r}?")
     if "BINARYMIME" in names and "CHUNKING" not in names:
         # RFC 3030 §3: DATA cannot carry such a message.

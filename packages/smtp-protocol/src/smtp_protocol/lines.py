@@ -1,14 +1,17 @@
 """Lines: the octets of command lines, cut at their ends and bounded in length."""
 
-from smtp_protocol import replies
+from smtp_protocol import grammar, replies
 from smtp_protocol.buffer import ReceiveBuffer
 from smtp_protocol.config import BareNewline
-from smtp_protocol.replies import ProtocolError
+from smtp_protocol.replies import ProtocolError, Reply
 
 __all__: list[str] = []
 
 # A line over its limit is skipped to its end. Who never ends it is not a client.
 _MAX_LINE = 1024 * 1024
+
+# How much is kept of a line that is too long: enough to see whether it is a BDAT.
+_VERB = 4
 
 # The type of the record that a TLS client's hello comes in (RFC 8446 §5.1). No command begins so,
 # and an LF might never come.
@@ -44,7 +47,8 @@ class LineReader:
         Raises:
             ProtocolError: The line was longer than ``limit`` (500, after its end), does not
                 seem to end ever (421), is the hello of TLS (421), or ends with LF where that
-                is refused.
+                is refused (500). The session ends with it if the line was a BDAT: how many
+                octets of a message follow is not known.
         """
         data, start = buffer.data, buffer.position
         if not self._seen and data.startswith(_TLS_HANDSHAKE, start):
@@ -61,20 +65,27 @@ class LineReader:
         if line.endswith(b"\r"):
             return line[:-1]
         if self._bare_newline == "reject":
-            raise ProtocolError(replies.BARE_NEWLINE_COMMAND)
+            raise _refusal(replies.BARE_NEWLINE_COMMAND, line)
         return line
 
     def _keep(self, octets: bytes, limit: int) -> None:
-        """Remember a part of a line, or of one that is too long only how long it is."""
+        """Remember a part of a line, or of one that is too long its verb and how long it is."""
         self._seen += len(octets)
         if self._seen > _MAX_LINE:
             raise ProtocolError(replies.CLOSING_LINE)
-        self._partial = self._partial + octets if self._seen < limit else b""
+        if self._seen < limit:
+            self._partial += octets
+        else:
+            self._partial = (self._partial + octets[:_VERB])[:_VERB]
 
     def _complete(self, octets: bytes, limit: int) -> bytes:
         self._keep(octets, limit)
         seen, line = self._seen, self._partial
         self._seen, self._partial = 0, b""
         if seen >= limit:
-            raise ProtocolError(replies.COMMAND_TOO_LONG)
+            raise _refusal(replies.COMMAND_TOO_LONG, line)
         return line
+
+
+def _refusal(reply: Reply, line: bytes) -> ProtocolError:
+    return ProtocolError(reply, closing=grammar.BDAT_LINE.match(line) is not None)

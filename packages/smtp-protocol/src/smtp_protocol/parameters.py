@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Generic, Literal, TypeVar, cast
 
 from smtp_protocol import grammar, replies
+from smtp_protocol.addresses import parse_mailbox
+from smtp_protocol.encodings import decode_utf8_xtext, decode_xtext
 from smtp_protocol.options import (
     Body,
     DeliverBy,
@@ -18,7 +20,6 @@ from smtp_protocol.options import (
     RequireRecipientValidSince,
 )
 from smtp_protocol.replies import ParameterError
-from smtp_protocol.xtext import decode_utf8_xtext, decode_xtext
 
 __all__ = ["Parameter"]
 
@@ -29,14 +30,13 @@ _MAX_ENVID = 100
 _MAX_ORCPT = 500
 
 # RFC 2852 §4: by-time = ["-" / "+"] 1*9DIGIT;  by-mode = "N" / "R";  by-trace = "T"
-_BY = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)
+_BY = re.compile(r"([+-]?[0-9]{1,9});([NRnr])([Tt])?")
 # RFC 6710 §6: priority-value = (["-"] NZDIGIT) / "0"
 _PRIORITY = re.compile(r"-?[1-9]|0")
 # RFC 3339 §5.6: date-time = full-date "T" full-time, with an offset or "Z"
 _DATE_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
-    r"(?:Z|[+-][0-9]{2}:[0-9]{2})",
-    re.IGNORECASE,
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 # RFC 4865 §6: future-release-interval = 1*9DIGIT, above 0
 _INTERVAL = re.compile(r"[0-9]{1,9}")
@@ -69,6 +69,11 @@ def _given(value: str | None) -> str:
     return value
 
 
+def _is_printable_ascii(text: str) -> bool:
+    # RFC 3461 §4.2, §4.4: more than that a delivery status notification cannot repeat.
+    return text.isascii() and text.isprintable()
+
+
 def parse_flag(value: str | None) -> Literal[True]:
     """A parameter that is its own meaning: SMTPUTF8 (RFC 6531 §3.4), REQUIRETLS (RFC 8689 §2)."""
     if value is not None:
@@ -78,14 +83,15 @@ def parse_flag(value: str | None) -> Literal[True]:
 
 def parse_size(value: str | None) -> int:
     """SIZE (RFC 1870 §4)."""
-    if not grammar.SIZE_VALUE.fullmatch(_given(value)):
+    text = _given(value)
+    if not grammar.SIZE_VALUE.fullmatch(text):
         raise ValueError("not a size")
-    return int(_given(value))
+    return grammar.number(text)
 
 
 def parse_body(value: str | None) -> Body:
     """BODY (RFC 6152 §2, RFC 3030 §3)."""
-    body = _given(value).upper()
+    body = grammar.upper(_given(value))
     if body not in ("7BIT", "8BITMIME", "BINARYMIME"):
         raise ValueError("not a body type")
     return cast(Body, body)
@@ -93,12 +99,13 @@ def parse_body(value: str | None) -> Body:
 
 def parse_auth(value: str | None) -> str:
     """AUTH (RFC 4954 §5): a mailbox in xtext; ``<>``, nobody known, is ``""``."""
-    return "" if value == "<>" else decode_xtext(_given(value))
+    mailbox = decode_xtext(_given(value))
+    return "" if mailbox == "<>" else parse_mailbox(mailbox)
 
 
 def parse_ret(value: str | None) -> Literal["FULL", "HDRS"]:
     """RET (RFC 3461 §4.3)."""
-    match _given(value).upper():
+    match grammar.upper(_given(value)):
         case "FULL":
             return "FULL"
         case "HDRS":
@@ -108,15 +115,16 @@ def parse_ret(value: str | None) -> Literal["FULL", "HDRS"]:
 
 def parse_envid(value: str | None) -> str:
     """ENVID (RFC 3461 §4.4)."""
-    envid = decode_xtext(_given(value))
-    if len(_given(value)) > _MAX_ENVID or not envid.isprintable():
+    text = _given(value)
+    envid = decode_xtext(text)
+    if len(text) > _MAX_ENVID or not _is_printable_ascii(envid):
         raise ValueError("no envelope identifier")
     return envid
 
 
 def parse_notify(value: str | None) -> frozenset[Notify]:
     """NOTIFY (RFC 3461 §4.1)."""
-    words = _given(value).upper().split(",")
+    words = grammar.upper(_given(value)).split(",")
     if words != ["NEVER"] and not _NOTIFICATIONS.issuperset(words):
         raise ValueError("neither NEVER nor a list of SUCCESS, FAILURE, DELAY")
     return cast(frozenset[Notify], frozenset(words))
@@ -127,8 +135,13 @@ def parse_orcpt(value: str | None) -> OriginalRecipient:
     kind, _, text = _given(value).partition(";")
     if len(_given(value)) > _MAX_ORCPT or not _ADDRESS_TYPE.fullmatch(kind):
         raise ValueError("no address type")
-    address = decode_utf8_xtext(text) if kind.lower() == "utf-8" else decode_xtext(text)
-    if not address or not address.isprintable():
+    if grammar.lower(kind) == "utf-8":
+        address = decode_utf8_xtext(text)
+        good = address.isprintable()
+    else:
+        address = decode_xtext(text)
+        good = _is_printable_ascii(address)
+    if not address or not good:
         raise ValueError("no address")
     return OriginalRecipient(kind, address)
 
@@ -138,7 +151,7 @@ def parse_by(value: str | None) -> DeliverBy:
     match = _BY.fullmatch(_given(value))
     if match is None:
         raise ValueError("not a by-value")
-    seconds, mode, trace = int(match[1]), match[2].upper(), bool(match[3])
+    seconds, mode, trace = grammar.number(match[1]), grammar.upper(match[2]), bool(match[3])
     if mode == "R" and seconds <= 0:
         # RFC 2852 §4: what is late already cannot be asked to be returned when it is late.
         raise ValueError("a deadline in the past with R")
@@ -147,23 +160,25 @@ def parse_by(value: str | None) -> DeliverBy:
 
 def parse_priority(value: str | None) -> int:
     """MT-PRIORITY (RFC 6710 §4)."""
-    if not _PRIORITY.fullmatch(_given(value)):
+    text = _given(value)
+    if not _PRIORITY.fullmatch(text):
         raise ValueError("not -9 to 9")
-    return int(_given(value))
+    return grammar.number(text)
 
 
 def parse_date_time(value: str | None) -> datetime:
     """A date-time with its offset (RFC 3339 §5.6): HOLDUNTIL (RFC 4865 §6)."""
-    if not _DATE_TIME.fullmatch(_given(value)):
+    text = _given(value)
+    if not _DATE_TIME.fullmatch(text):
         raise ValueError("not a date-time")
-    return datetime.fromisoformat(_given(value).upper())
+    return datetime.fromisoformat(grammar.upper(text))
 
 
 def parse_rrvs(value: str | None) -> RequireRecipientValidSince:
     """RRVS (RFC 7293 §3.1)."""
     since, separator, action = _given(value).partition(";")
     when = parse_date_time(since)
-    match separator + action.upper():
+    match separator + grammar.upper(action):
         case "":
             return RequireRecipientValidSince(when)
         case ";C":
@@ -175,9 +190,11 @@ def parse_rrvs(value: str | None) -> RequireRecipientValidSince:
 
 def parse_interval(value: str | None) -> int:
     """HOLDFOR (RFC 4865 §6)."""
-    if not _INTERVAL.fullmatch(_given(value)) or not int(_given(value)):
+    text = _given(value)
+    seconds = grammar.number(text) if _INTERVAL.fullmatch(text) else 0
+    if not seconds:
         raise ValueError("not a number of seconds")
-    return int(_given(value))
+    return seconds
 
 
 #: The parameters of MAIL. Large senders give those of DSN and AUTH= unasked, so they are
@@ -225,7 +242,7 @@ def parse_options(
         match = grammar.ESMTP_PARAMETER.fullmatch(word)
         if match is None:
             raise ParameterError(replies.BAD_PARAMETER)
-        keyword, value = match["keyword"].upper(), match["value"]
+        keyword, value = grammar.upper(match["keyword"]), match["value"]
         parameter = parameters.get(keyword)
         if parameter is None or not (
             parameter.extension is None or parameter.extension in extensions

@@ -1,38 +1,19 @@
 """Parser: the octets of one command line in, one command out, or the error that answers it."""
 
-import re
 from collections.abc import Callable, Mapping
 
-from smtp_protocol import grammar, replies
+from smtp_protocol import commands, grammar, replies
 from smtp_protocol.addresses import (
+    AddressSyntax,
     is_null_path,
     parse_forward_path,
     parse_reverse_path,
     plain_path,
 )
-from smtp_protocol.auth import decode_base64
-from smtp_protocol.commands import (
-    Auth,
-    Bdat,
-    Command,
-    Data,
-    Ehlo,
-    Expn,
-    Helo,
-    Help,
-    Lhlo,
-    Mail,
-    Noop,
-    Quit,
-    Rcpt,
-    Rset,
-    StartTls,
-    Unknown,
-    Vrfy,
-    Xclient,
-    Xforward,
-)
+from smtp_protocol.auth import MECHANISM_NAME
+from smtp_protocol.commands import Command
 from smtp_protocol.config import ProtocolConfig
+from smtp_protocol.encodings import decode_base64
 from smtp_protocol.options import MailOptions, RcptOptions
 from smtp_protocol.parameters import parse_options
 from smtp_protocol.replies import ParameterError, ProtocolError, syntax_error
@@ -41,12 +22,12 @@ from smtp_protocol.xclient import XCLIENT_NAMES, XFORWARD_NAMES, parse_attribute
 __all__ = ["parse_command"]
 
 _DEFAULT = ProtocolConfig()
-_FROM = re.compile(r"FROM:", re.IGNORECASE)
-_TO = re.compile(r"TO:", re.IGNORECASE)
 
 # What clients of other protocols say first. Answering them as SMTP would let a web page make a
 # browser talk to a mail server, so the connection ends (as Postfix's smtpd_forbidden_commands).
 _OTHER_PROTOCOLS = frozenset({"GET", "POST", "CONNECT", "PUT", "HEAD", "OPTIONS"})
+
+_GREETINGS = frozenset({b"HELO", b"EHLO", b"LHLO"})
 
 
 def parse_command(line: bytes, config: ProtocolConfig = _DEFAULT) -> Command:
@@ -67,33 +48,59 @@ def parse_command(line: bytes, config: ProtocolConfig = _DEFAULT) -> Command:
     verb = word.upper()
     parse = (_LMTP_VERBS if config.lmtp else _VERBS).get(verb)
     if parse is None and not grammar.VERB.fullmatch(verb):
+        if grammar.BDAT_LINE.match(verb):
+            raise _unknown_chunk()
         raise ProtocolError(replies.BAD_COMMAND)
+    octets = octets.strip(b" \t")
     try:
-        arg = octets.strip(b" \t").decode()
+        arg = octets.decode()
     except UnicodeDecodeError:
-        raise ProtocolError(replies.INVALID_UTF8) from None
+        arg = _decode_other(verb, octets, config)
     if parse is not None and not config.own_verbs:
         return parse(arg, config)
     name = verb.decode()
     if name in config.own_verbs:
-        return Unknown(name, arg or None)
+        return commands.Unknown(name, arg or None)
     if parse is not None:
         return parse(arg, config)
     if name in _OTHER_PROTOCOLS:
         raise ProtocolError(replies.CLOSING_NOT_SMTP)
-    return Unknown(name, arg or None)
+    return commands.Unknown(name, arg or None)
 
 
-def _helo(arg: str, config: ProtocolConfig) -> Helo:
-    return Helo(_hostname(arg, "HELO"))
+def request_of(line: bytes) -> type[Command] | None:
+    """Which command a line is, whatever is wrong with its arguments; ``None`` if it is none."""
+    verb = line.partition(b" ")[0].upper()
+    if not grammar.VERB.fullmatch(verb):
+        return None
+    return commands.BY_VERB.get(verb.decode(), commands.Unknown)
 
 
-def _ehlo(arg: str, config: ProtocolConfig) -> Ehlo:
-    return Ehlo(_hostname(arg, "EHLO"))
+def _decode_other(verb: bytes, octets: bytes, config: ProtocolConfig) -> str:
+    """Decode an argument that is not UTF-8, of a command for which it need not be.
+
+    Raises:
+        ProtocolError: It is another command.
+    """
+    if verb in _GREETINGS and config.address_syntax != "strict":
+        # There are devices that give their name in Latin-1, and must not be refused for it
+        # (RFC 5321 §4.1.4).
+        return octets.decode("utf-8", "backslashreplace")
+    if verb == b"BDAT":
+        raise _unknown_chunk()
+    raise ProtocolError(replies.INVALID_UTF8)
 
 
-def _lhlo(arg: str, config: ProtocolConfig) -> Lhlo:
-    return Lhlo(_hostname(arg, "LHLO"))
+def _helo(arg: str, config: ProtocolConfig) -> commands.Helo:
+    return commands.Helo(_hostname(arg, "HELO"))
+
+
+def _ehlo(arg: str, config: ProtocolConfig) -> commands.Ehlo:
+    return commands.Ehlo(_hostname(arg, "EHLO"))
+
+
+def _lhlo(arg: str, config: ProtocolConfig) -> commands.Lhlo:
+    return commands.Lhlo(_hostname(arg, "LHLO"))
 
 
 def _hostname(arg: str, verb: str) -> str:
@@ -103,7 +110,7 @@ def _hostname(arg: str, verb: str) -> str:
     return arg
 
 
-def _mail(arg: str, config: ProtocolConfig) -> Mail:
+def _mail(arg: str, config: ProtocolConfig) -> commands.Mail:
     address, rest = plain_path(grammar.PLAIN_FROM, arg) or _reverse_path(arg, config)
     options = MailOptions()
     if rest:
@@ -111,11 +118,11 @@ def _mail(arg: str, config: ProtocolConfig) -> Mail:
         _check_mail_options(options, config)
     if not (address.isascii() or options.smtputf8):
         raise ProtocolError(replies.NEEDS_SMTPUTF8)
-    return Mail(address, options)
+    return commands.Mail(address, options)
 
 
 def _reverse_path(arg: str, config: ProtocolConfig) -> tuple[str, str | None]:
-    match = _FROM.match(arg)
+    match = grammar.FROM.match(arg)
     if match is None or match.end() == len(arg):
         raise syntax_error(SYNTAX["MAIL"])
     try:
@@ -139,16 +146,16 @@ def _check_mail_options(options: MailOptions, config: ProtocolConfig) -> None:
         raise ParameterError(replies.BAD_PARAMETER)
 
 
-def _rcpt(arg: str, config: ProtocolConfig) -> Rcpt:
+def _rcpt(arg: str, config: ProtocolConfig) -> commands.Rcpt:
     address, rest = plain_path(grammar.PLAIN_TO, arg) or _forward_path(arg, config)
     options = RcptOptions()
     if rest:
         parse_options(rest, config.rcpt_parameters, options, config.extensions)
-    return Rcpt(address, options)
+    return commands.Rcpt(address, options)
 
 
 def _forward_path(arg: str, config: ProtocolConfig) -> tuple[str, str | None]:
-    match = _TO.match(arg)
+    match = grammar.TO.match(arg)
     if match is None or match.end() == len(arg):
         raise syntax_error(SYNTAX["RCPT"])
     path = arg[match.end() :]
@@ -160,62 +167,70 @@ def _forward_path(arg: str, config: ProtocolConfig) -> tuple[str, str | None]:
         raise ProtocolError(replies.BAD_FORWARD_PATH) from None
 
 
-def _data(arg: str, config: ProtocolConfig) -> Data:
+def _data(arg: str, config: ProtocolConfig) -> commands.Data:
     _refuse_argument(arg, "DATA")
-    return Data()
+    return commands.Data()
 
 
-def _bdat(arg: str, config: ProtocolConfig) -> Bdat:
+def _bdat(arg: str, config: ProtocolConfig) -> commands.Bdat:
     match = grammar.BDAT_ARGUMENT.fullmatch(arg)
     if match is None:
-        # How many octets follow is not known, so nothing behind this line can be understood.
-        raise ProtocolError(syntax_error(SYNTAX["BDAT"]).reply, closing=True)
-    return Bdat(int(match["size"]), match["last"] is not None)
+        raise _unknown_chunk()
+    return commands.Bdat(grammar.number(match["size"]), match["last"] is not None)
 
 
-def _starttls(arg: str, config: ProtocolConfig) -> StartTls:
+def _unknown_chunk() -> ProtocolError:
+    # How many octets follow is not known, so nothing behind this line can be understood.
+    return ProtocolError(syntax_error(SYNTAX["BDAT"]).reply, closing=True)
+
+
+def _starttls(arg: str, config: ProtocolConfig) -> commands.StartTls:
     if not config.starttls:
         raise ProtocolError(replies.NOT_IMPLEMENTED)
     _refuse_argument(arg, "STARTTLS")
-    return StartTls()
+    return commands.StartTls()
 
 
-def _auth(arg: str, config: ProtocolConfig) -> Auth:
+def _auth(arg: str, config: ProtocolConfig) -> commands.Auth:
     if not config.auth:
         raise ProtocolError(replies.NOT_IMPLEMENTED)
-    match arg.split(" "):
-        case [mechanism] if mechanism:
-            return Auth(mechanism.upper(), None, (mechanism,))
-        case [mechanism, "="]:
+    name, *rest = arg.split(" ")
+    if not name or len(rest) > 1:
+        raise syntax_error(SYNTAX["AUTH"])
+    mechanism = grammar.upper(name)
+    if not MECHANISM_NAME.fullmatch(mechanism):
+        raise ProtocolError(replies.UNKNOWN_MECHANISM)
+    match rest:
+        case []:
+            return commands.Auth(mechanism, None, (name,))
+        case ["="]:
             # RFC 4954 §4: a single "=" is the empty response, as opposed to none.
-            return Auth(mechanism.upper(), b"", (mechanism, "="))
-        case [mechanism, response]:
-            return Auth(mechanism.upper(), decode_base64(response), (mechanism, response))
-    raise syntax_error(SYNTAX["AUTH"])
+            return commands.Auth(mechanism, b"", (name, "="))
+    return commands.Auth(mechanism, decode_base64(rest[0]), (name, rest[0]))
 
 
-def _xclient(arg: str, config: ProtocolConfig) -> Xclient:
+def _xclient(arg: str, config: ProtocolConfig) -> commands.Xclient:
     try:
-        return Xclient(parse_attributes(arg, XCLIENT_NAMES))
+        return commands.Xclient(parse_attributes(arg, XCLIENT_NAMES))
     except ValueError:
         raise syntax_error("XCLIENT attribute=value ...") from None
 
 
-def _xforward(arg: str, config: ProtocolConfig) -> Xforward:
+def _xforward(arg: str, config: ProtocolConfig) -> commands.Xforward:
     try:
-        return Xforward(parse_attributes(arg, XFORWARD_NAMES))
+        return commands.Xforward(parse_attributes(arg, XFORWARD_NAMES))
     except ValueError:
         raise syntax_error("XFORWARD attribute=value ...") from None
 
 
-def _rset(arg: str, config: ProtocolConfig) -> Rset:
+def _rset(arg: str, config: ProtocolConfig) -> commands.Rset:
     _refuse_argument(arg, "RSET")
-    return Rset()
+    return commands.Rset()
 
 
-def _quit(arg: str, config: ProtocolConfig) -> Quit:
+def _quit(arg: str, config: ProtocolConfig) -> commands.Quit:
     _refuse_argument(arg, "QUIT")
-    return Quit()
+    return commands.Quit()
 
 
 def _refuse_argument(arg: str, verb: str) -> None:
@@ -223,33 +238,36 @@ def _refuse_argument(arg: str, verb: str) -> None:
         raise syntax_error(SYNTAX[verb])
 
 
-def _noop(arg: str, config: ProtocolConfig) -> Noop:
-    return Noop(arg)
+def _noop(arg: str, config: ProtocolConfig) -> commands.Noop:
+    return commands.Noop(arg)
 
 
-def _vrfy(arg: str, config: ProtocolConfig) -> Vrfy:
-    return Vrfy(_name(arg, "VRFY", config))
+def _vrfy(arg: str, config: ProtocolConfig) -> commands.Vrfy:
+    return commands.Vrfy(*_name(arg, "VRFY", config))
 
 
-def _expn(arg: str, config: ProtocolConfig) -> Expn:
-    return Expn(_name(arg, "EXPN", config))
+def _expn(arg: str, config: ProtocolConfig) -> commands.Expn:
+    return commands.Expn(*_name(arg, "EXPN", config))
 
 
-def _name(arg: str, verb: str, config: ProtocolConfig) -> str:
-    if "SMTPUTF8" in config.extensions and arg.upper().endswith(" SMTPUTF8"):
-        # RFC 6531 §3.7.4.2: the parameter says that the client can read a reply in UTF-8.
-        arg = arg[: -len(" SMTPUTF8")].rstrip(" ")
+def _name(arg: str, verb: str, config: ProtocolConfig) -> tuple[str, bool]:
+    # RFC 6531 §3.7.4.2: the parameter says that the client can read a reply in UTF-8.
+    parameter = " SMTPUTF8"
+    utf8 = "SMTPUTF8" in config.extensions and grammar.upper(arg[-len(parameter) :]) == parameter
+    if utf8:
+        arg = arg[: -len(parameter)].rstrip(" ")
     if not arg or not arg.isprintable():
         raise syntax_error(SYNTAX[verb])
+    syntax: AddressSyntax = "local" if config.address_syntax == "local" else "lenient"
     try:
-        mailbox, rest = parse_forward_path(arg)
+        mailbox, rest = parse_forward_path(arg, syntax)
     except ValueError:
-        return arg  # a user's or a list's name (RFC 5321 §3.5.1)
-    return arg if rest else mailbox
+        return arg, utf8  # a user's or a list's name (RFC 5321 §3.5.1)
+    return arg if rest else mailbox, utf8
 
 
-def _help(arg: str, config: ProtocolConfig) -> Help:
-    return Help(arg)
+def _help(arg: str, config: ProtocolConfig) -> commands.Help:
+    return commands.Help(arg)
 
 
 _PARSERS: Mapping[str, Callable[[str, ProtocolConfig], Command]] = {

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from smtp_protocol import grammar
+from smtp_protocol.replies import printable
+
 __all__ = ["ProxyData", "ProxyHeaderError", "ProxyHeaderReader"]
 
 ProxyAddress = IPv4Address | IPv6Address | str
@@ -79,8 +82,7 @@ class ProxyHeaderReader:
             return 1
         if received < _V2_PREFIX:
             return _V2_PREFIX - received
-        (length,) = struct.unpack_from("!H", self._received, 14)
-        return max(1, _V2_PREFIX + int(length) - received)
+        return max(1, _V2_PREFIX + self._length() - received)
 
     def receive_data(self, octets: bytes) -> ProxyData | None:
         """Take what came.
@@ -116,8 +118,7 @@ class ProxyHeaderReader:
     def _read_v2(self) -> ProxyData | None:
         if len(self._received) < _V2_PREFIX:
             return None
-        (length,) = struct.unpack_from("!H", self._received, 14)
-        end = _V2_PREFIX + length
+        end = _V2_PREFIX + self._length()
         if len(self._received) < end:
             return None
         header, self.rest = self._received[:end], self._received[end:]
@@ -125,6 +126,10 @@ class ProxyHeaderReader:
             return _parse_v2(header)
         except (ValueError, struct.error) as error:
             raise ProxyHeaderError(f"malformed version 2 header: {error}") from None
+
+    def _length(self) -> int:
+        """How many octets follow the first 16 of a version 2 header."""
+        return int.from_bytes(self._received[14:_V2_PREFIX])
 
 
 def _parse_v1(line: str) -> ProxyData:
@@ -146,9 +151,9 @@ def _parse_v1(line: str) -> ProxyData:
 
 
 def _port(text: str) -> int:
-    if not _V1_NUMBER.fullmatch(text) or int(text) > 65535:
+    if not _V1_NUMBER.fullmatch(text) or grammar.number(text) > 65535:
         raise ValueError("not a port")
-    return int(text)
+    return grammar.number(text)
 
 
 def _parse_v2(header: bytes) -> ProxyData:
@@ -167,7 +172,7 @@ def _parse_v2(header: bytes) -> ProxyData:
     fields = addresses.unpack_from(header, _V2_PREFIX)
     tlvs = _parse_tlvs(header, _V2_PREFIX + addresses.size)
     if family == _UNIX:
-        src, dst = (path.rstrip(b"\0").decode("utf-8", "backslashreplace") for path in fields)
+        src, dst = map(_path, fields)
         return ProxyData(version=2, src_addr=src, dst_addr=dst, tlvs=tlvs)
     address = IPv4Address if family == _INET else IPv6Address
     return ProxyData(
@@ -178,6 +183,12 @@ def _parse_v2(header: bytes) -> ProxyData:
         dst_port=fields[3],
         tlvs=tlvs,
     )
+
+
+def _path(field: bytes) -> str:
+    # A path is any octets, and an abstract one begins with NUL. It goes into logs: what cannot be
+    # decoded or shown is escaped.
+    return printable(field.rstrip(b"\0").decode("utf-8", "backslashreplace"), utf8=True)
 
 
 _ADDRESSES: Final = {

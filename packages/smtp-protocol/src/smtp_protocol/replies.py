@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Self
 
+from smtp_protocol import grammar
+
 __all__ = ["EnhancedStatus", "ProtocolError", "Reply"]
 
 # RFC 3463 §2: status-code = class "." subject "." detail, the latter two of one to three digits
@@ -12,7 +14,6 @@ _ENHANCED = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?= |\Z)")
 # RFC 5321 §4.2: Reply-code [ SP textstring ], with "-" after the code of all lines but the last
 _LINE = re.compile(r"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _BREAKS_A_LINE = re.compile(r"[\r\n\0]")
-_CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class EnhancedStatus:
         if match is None:
             raise ValueError(f"{text!r} is no enhanced status code (RFC 3463 §2)")
         class_, subject, detail = match.groups()
-        return cls(int(class_), int(subject), int(detail))
+        return cls(grammar.number(class_), grammar.number(subject), grammar.number(detail))
 
     def __str__(self) -> str:
         return f"{self.class_}.{self.subject}.{self.detail}"
@@ -77,6 +78,7 @@ class Reply:
     always_enhanced: bool = field(default=False, compare=False)
     # Most replies are sent again and again.
     _encoded: dict[bool, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _utf8: dict[bool, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 200 <= self.code <= 599:
@@ -119,38 +121,52 @@ class Reply:
             for number, line in enumerate(self.lines)
         )
 
-    def encode(self, *, enhanced: bool = False) -> bytes:
+    def encode(self, *, enhanced: bool = False, utf8: bool = False) -> bytes:
         """Make the octets that go onto the wire.
 
         Args:
             enhanced: Whether the peer was offered ENHANCEDSTATUSCODES. A reply without an
                 enhanced status then gets the general one of its class (RFC 2034 §4).
+            utf8: Whether the peer said that it can read UTF-8 (RFC 6531 §3.7.4.2).
 
         Returns:
-            The lines with their CR LF, in ASCII. Whatever else a text contains is escaped with
-            a backslash, for no octet of a peer is to be repeated raw.
+            The lines with their CR LF, in ASCII or UTF-8. Whatever else a text contains, and every
+            control character, is escaped with a backslash, for no octet of a peer is to be
+            repeated raw.
         """
-        octets = self._encoded.get(enhanced)
+        encoded = self._utf8 if utf8 else self._encoded
+        octets = encoded.get(enhanced)
         if octets is None:
-            octets = self._encoded[enhanced] = self._encode(enhanced)
+            octets = encoded[enhanced] = self._encode(enhanced, utf8)
         return octets
 
-    def _encode(self, enhanced: bool) -> bytes:
+    def _encode(self, enhanced: bool, utf8: bool) -> bytes:
         status = ""
         if self.enhanced is not None and (enhanced or self.always_enhanced):
             status = f"{self.enhanced} "
         elif enhanced and self.code // 100 != 3:
             status = f"{self.code // 100}.0.0 "
-        *first, last = self.lines
-        text = "".join([f"{self.code}-{status}{_printable(line)}\r\n" for line in first])
-        return f"{text}{self.code} {status}{_printable(last)}\r\n".encode("ascii")
+        *first, last = [printable(line, utf8=utf8) for line in self.lines]
+        text = "".join([f"{self.code}-{status}{line}\r\n" for line in first])
+        return f"{text}{self.code} {status}{last}\r\n".encode()
 
 
-def _printable(text: str) -> str:
-    if text.isascii() and text.isprintable():
+def printable(text: str, *, utf8: bool) -> str:
+    """Escape with a backslash what cannot be shown and, but for ``utf8``, what is not ASCII."""
+    if text.isprintable() and (utf8 or text.isascii()):
         return text
-    text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
-    return text.encode("ascii", "backslashreplace").decode()
+    return "".join(
+        character
+        if character == "\t" or (character.isprintable() and (utf8 or character.isascii()))
+        else _escape(character)
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    if character.isascii():
+        return f"\\x{ord(character):02x}"
+    return character.encode("ascii", "backslashreplace").decode()
 
 
 # Hooks answer with the same few texts again and again.
@@ -167,7 +183,7 @@ def _parse(text: str) -> Reply:
         enhanced = EnhancedStatus.parse(match[0])
         # The other lines may repeat it; "2.0.0rc1" is no repetition.
         lines = ["" if line == match[0] else line.removeprefix(f"{match[0]} ") for line in lines]
-    return Reply(int(code), tuple(lines), enhanced, always_enhanced=True)
+    return Reply(grammar.number(code), tuple(lines), enhanced, always_enhanced=True)
 
 
 def _split_line(line: str) -> tuple[str, str, str]:

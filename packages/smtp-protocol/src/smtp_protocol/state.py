@@ -1,29 +1,10 @@
-"""State: rule 1, whatever moves the state of a session is here, and most of it in three tables."""
+"""State: where a session is, and whatever moves it from one state to another, as tables."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
-from smtp_protocol import replies
-from smtp_protocol.commands import (
-    Auth,
-    Bdat,
-    Data,
-    Ehlo,
-    Expn,
-    Helo,
-    Help,
-    Lhlo,
-    Mail,
-    Noop,
-    Quit,
-    Rcpt,
-    Rset,
-    StartTls,
-    Unknown,
-    Vrfy,
-    Xclient,
-    Xforward,
-)
+from smtp_protocol import commands, replies
+from smtp_protocol.addresses import domain_of
 from smtp_protocol.config import ProtocolConfig
 from smtp_protocol.events import AuthResponse, BodyEnd, Connected, Event
 from smtp_protocol.options import MailOptions
@@ -65,13 +46,15 @@ Request = type[Event]
 
 def _staying(state: State) -> Mapping[Request, State]:
     """What can be asked at any time and moves nothing (RFC 5321 §4.1.4)."""
-    return dict.fromkeys((Noop, Vrfy, Expn, Help, Unknown), state)
+    return dict.fromkeys(
+        (commands.Noop, commands.Vrfy, commands.Expn, commands.Help, commands.Unknown), state
+    )
 
 
 _GREETINGS: Mapping[Request, State] = {
-    Ehlo: State.READY,
-    Helo: State.READY,
-    Lhlo: State.READY,
+    commands.Ehlo: State.READY,
+    commands.Helo: State.READY,
+    commands.Lhlo: State.READY,
 }
 
 #: State and what asks for a reply: the state after one of 2yz. What stands neither here nor in
@@ -83,37 +66,37 @@ TRANSITIONS: Mapping[State, Mapping[Request, State]] = {
     State.GREETED: {
         **_staying(State.GREETED),
         **_GREETINGS,
-        Rset: State.GREETED,
-        Xclient: State.GREETED,
-        Quit: State.CLOSED,
+        commands.Rset: State.GREETED,
+        commands.Xclient: State.GREETED,
+        commands.Quit: State.CLOSED,
     },
     State.READY: {
         **_staying(State.READY),
         **_GREETINGS,
-        Rset: State.READY,
-        Mail: State.MAIL,
-        StartTls: State.TLS,
-        Auth: State.READY,
+        commands.Rset: State.READY,
+        commands.Mail: State.MAIL,
+        commands.StartTls: State.TLS,
+        commands.Auth: State.READY,
         # XCLIENT_README: the session is as after the greeting.
-        Xclient: State.GREETED,
-        Xforward: State.READY,
-        Quit: State.CLOSED,
+        commands.Xclient: State.GREETED,
+        commands.Xforward: State.READY,
+        commands.Quit: State.CLOSED,
     },
     State.MAIL: {
         **_staying(State.MAIL),
         **_GREETINGS,
-        Rset: State.READY,
-        Rcpt: State.RCPT,
-        Quit: State.CLOSED,
+        commands.Rset: State.READY,
+        commands.Rcpt: State.RCPT,
+        commands.Quit: State.CLOSED,
     },
     State.RCPT: {
         **_staying(State.RCPT),
         **_GREETINGS,
-        Rset: State.READY,
-        Rcpt: State.RCPT,
-        Bdat: State.CHUNKS,
+        commands.Rset: State.READY,
+        commands.Rcpt: State.RCPT,
+        commands.Bdat: State.CHUNKS,
         BodyEnd: State.READY,
-        Quit: State.CLOSED,
+        commands.Quit: State.CLOSED,
     },
     State.DATA: {
         BodyEnd: State.READY,
@@ -121,17 +104,17 @@ TRANSITIONS: Mapping[State, Mapping[Request, State]] = {
     State.CHUNKS: {
         **_staying(State.CHUNKS),
         **_GREETINGS,
-        Rset: State.READY,
-        Bdat: State.CHUNKS,
+        commands.Rset: State.READY,
+        commands.Bdat: State.CHUNKS,
         BodyEnd: State.READY,
-        Quit: State.CLOSED,
+        commands.Quit: State.CLOSED,
     },
     State.AUTH: {
         AuthResponse: State.READY,
     },
     State.TLS: {},
     State.UNTRUSTED: {
-        Quit: State.CLOSED,
+        commands.Quit: State.CLOSED,
     },
     State.CLOSED: {},
 }
@@ -140,8 +123,8 @@ TRANSITIONS: Mapping[State, Mapping[Request, State]] = {
 #: no answer: a second body must not follow.
 INTERMEDIATE_TRANSITIONS: Mapping[State, Mapping[Request, State]] = {
     State.CONNECTED: {Connected: State.CLOSED},
-    State.READY: {Auth: State.AUTH},
-    State.RCPT: {Data: State.DATA, BodyEnd: State.READY},
+    State.READY: {commands.Auth: State.AUTH},
+    State.RCPT: {commands.Data: State.DATA, BodyEnd: State.READY},
     State.DATA: {BodyEnd: State.READY},
     State.CHUNKS: {BodyEnd: State.READY},
     State.AUTH: {AuthResponse: State.AUTH},
@@ -154,18 +137,30 @@ REFUSED_TRANSITIONS: Mapping[State, Mapping[Request, State]] = {
     # RFC 5321 §4.1.1.4: the end of the data ends the transaction, whatever the answer.
     State.DATA: {BodyEnd: State.READY},
     # RFC 3030 §2: what follows a chunk that was refused makes no whole message.
-    State.RCPT: {Bdat: State.READY, BodyEnd: State.READY},
-    State.CHUNKS: {Bdat: State.READY, BodyEnd: State.READY},
+    State.RCPT: {commands.Bdat: State.READY, BodyEnd: State.READY},
+    State.CHUNKS: {commands.Bdat: State.READY, BodyEnd: State.READY},
     State.AUTH: {AuthResponse: State.READY},
 }
 
 _DEFAULT = ProtocolConfig()
 
 # RFC 3207 §4: what a server that requires TLS answers without it.
-_BEFORE_TLS: frozenset[Request] = frozenset({Ehlo, Lhlo, Noop, Quit, StartTls})
+_BEFORE_TLS: frozenset[Request] = frozenset(
+    {commands.Ehlo, commands.Lhlo, commands.Noop, commands.Quit, commands.StartTls}
+)
 
 # What a server that requires authentication does not do without it (RFC 4954 §6).
-_AFTER_AUTH: frozenset[Request] = frozenset({Mail, Rcpt, Data, Bdat, Vrfy, Expn, Help})
+_AFTER_AUTH: frozenset[Request] = frozenset(
+    {
+        commands.Mail,
+        commands.Rcpt,
+        commands.Data,
+        commands.Bdat,
+        commands.Vrfy,
+        commands.Expn,
+        commands.Help,
+    }
+)
 
 
 class SessionState:
@@ -216,26 +211,32 @@ class SessionState:
         Raises:
             ProtocolError: It may not: 503, or what its own rule says.
         """
-        known = request in _KNOWN[self.current]
-        if self._restricted and self.current is not State.UNTRUSTED:
-            self._check_permission(request, known)
-        if not known:
+        if self._restricted:
+            self.check_permission(request)
+        if request not in _KNOWN[self.current]:
             untrusted = self.current is State.UNTRUSTED
             raise ProtocolError(replies.TLS_NOT_ACCEPTED if untrusted else replies.BAD_SEQUENCE)
         check = _CHECKS.get(type(event))
         if check is not None:
             check(self, event)
 
-    def _check_permission(self, request: Request, known: bool) -> None:
+    def check_permission(self, request: Request) -> None:
+        """See whether the server does at all now what is asked for, be it well put or not.
+
+        Raises:
+            ProtocolError: It does not before STARTTLS or AUTH.
+        """
         config = self._config
+        if self.current is State.UNTRUSTED:
+            return  # all but QUIT gets another answer
         if config.require_starttls and not self.tls and request not in _BEFORE_TLS:
             raise ProtocolError(replies.NEEDS_STARTTLS)
         if config.auth_required and not self.authenticated and request in _AFTER_AUTH:
             # Before EHLO, without which there is no AUTH, it may be the order that is wrong.
-            wrong_order = self.current is State.GREETED and not known
+            wrong_order = self.current is State.GREETED and request not in _KNOWN[State.GREETED]
             raise ProtocolError(replies.BAD_SEQUENCE if wrong_order else replies.NEEDS_AUTH)
 
-    def _check_mail(self, mail: Mail) -> None:
+    def _check_mail(self, mail: commands.Mail) -> None:
         if mail.options and not self.extended:
             raise ProtocolError(replies.NO_PARAMETERS)
         if mail.options.requiretls and not self.tls:
@@ -244,7 +245,7 @@ class SessionState:
         if self._config.mail_max is not None and self._messages >= self._config.mail_max:
             raise ProtocolError(replies.TOO_MANY_MESSAGES)
 
-    def _check_rcpt(self, rcpt: Rcpt) -> None:
+    def _check_rcpt(self, rcpt: commands.Rcpt) -> None:
         if rcpt.options and not self.extended:
             raise ProtocolError(replies.NO_PARAMETERS)
         if not (rcpt.address.isascii() or self.options.smtputf8):
@@ -257,20 +258,20 @@ class SessionState:
             if len(domains) > config.rcpt_domain_max:
                 raise ProtocolError(replies.TOO_MANY_DOMAINS)
 
-    def _check_data(self, data: Data) -> None:
+    def _check_data(self, data: commands.Data) -> None:
         if self.options.body == "BINARYMIME":
             # RFC 3030 §3: DATA cannot carry it.
             raise ProtocolError(replies.BAD_SEQUENCE)
 
-    def _check_starttls(self, starttls: StartTls) -> None:
+    def _check_starttls(self, starttls: commands.StartTls) -> None:
         if self.tls:
             raise ProtocolError(replies.BAD_SEQUENCE)
 
-    def _check_trust(self, event: Xclient | Xforward) -> None:
+    def _check_trust(self, event: commands.Xclient | commands.Xforward) -> None:
         if not self.trusted:
             raise ProtocolError(replies.NOT_TRUSTED)
 
-    def _check_auth(self, auth: Auth) -> None:
+    def _check_auth(self, auth: commands.Auth) -> None:
         # RFC 4954 §4: only with EHLO, and not again after a success.
         if not self.extended or self.authenticated:
             raise ProtocolError(replies.BAD_SEQUENCE)
@@ -288,21 +289,21 @@ class SessionState:
             self.current = moves.get(request, self.current)
         if reply.code >= 300:
             return
-        if request is Mail:
+        if request is commands.Mail:
             # A verb that the server's author took over has no parameters known here.
-            self.options = event.options if isinstance(event, Mail) else _NO_OPTIONS
+            self.options = event.options if isinstance(event, commands.Mail) else _NO_OPTIONS
             self.recipients = 0
             self._domains = _NO_DOMAINS
             self._messages += 1
-        elif request is Rcpt:
+        elif request is commands.Rcpt:
             self.recipients += 1
-            if self._config.rcpt_domain_max is not None and isinstance(event, Rcpt):
+            if self._config.rcpt_domain_max is not None and isinstance(event, commands.Rcpt):
                 self._domains |= {_domain(event.address)}
         elif request in _GREETINGS:
-            self.extended = request is not Helo
-        elif request in (Auth, AuthResponse):
+            self.extended = request is not commands.Helo
+        elif request in (commands.Auth, AuthResponse):
             self.authenticated = True
-        elif isinstance(event, Xclient):
+        elif isinstance(event, commands.Xclient):
             self.extended = False
             self.authenticated = event.attributes.login is not None
 
@@ -324,13 +325,13 @@ class SessionState:
 
 # The rules of single commands, beyond the tables.
 _CHECKS: Mapping[type[Event], Callable[..., None]] = {
-    Mail: SessionState._check_mail,
-    Rcpt: SessionState._check_rcpt,
-    Data: SessionState._check_data,
-    StartTls: SessionState._check_starttls,
-    Auth: SessionState._check_auth,
-    Xclient: SessionState._check_trust,
-    Xforward: SessionState._check_trust,
+    commands.Mail: SessionState._check_mail,
+    commands.Rcpt: SessionState._check_rcpt,
+    commands.Data: SessionState._check_data,
+    commands.StartTls: SessionState._check_starttls,
+    commands.Auth: SessionState._check_auth,
+    commands.Xclient: SessionState._check_trust,
+    commands.Xforward: SessionState._check_trust,
 }
 
 # What can be asked in a state.
@@ -351,4 +352,5 @@ _NO_DOMAINS: frozenset[str] = frozenset()
 
 
 def _domain(address: str) -> str:
-    return address.rpartition("@")[2].lower()
+    # IDNA folds case beyond ASCII too (RFC 5895 §2).
+    return domain_of(address).lower()

@@ -6,7 +6,8 @@ Postfix documents both, in XCLIENT_README and XFORWARD_README.
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from smtp_protocol.xtext import decode_xtext
+from smtp_protocol import grammar
+from smtp_protocol.encodings import decode_xtext
 
 __all__ = ["ClientAttributes"]
 
@@ -15,6 +16,8 @@ XCLIENT_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "
 XFORWARD_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 
 _PORTS = ("PORT", "DESTPORT")
+_ADDRESSES = ("ADDR", "DESTADDR")
+_WORDS = {"PROTO": ("SMTP", "ESMTP"), "SOURCE": ("LOCAL", "REMOTE")}
 _UNKNOWN = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
 _MAX_VALUE = 255
 
@@ -60,12 +63,13 @@ def parse_attributes(text: str, names: tuple[str, ...]) -> ClientAttributes:
     """
     texts: dict[str, str | None] = {}
     ports: dict[str, int | None] = {}
-    for word in text.split():
-        name, _, value = word.partition("=")
-        if name.upper() not in names:
-            raise ValueError(f"no attribute {name!r}")
-        known = _parse_value(name.upper(), value)
-        if name.upper() in _PORTS:
+    for word in filter(None, text.split(" ")):
+        keyword, _, value = word.partition("=")
+        name = grammar.upper(keyword)
+        if name not in names:
+            raise ValueError(f"no attribute {keyword!r}")
+        known = _parse_value(name, value)
+        if name in _PORTS:
             ports[name.lower()] = None if known is None else _parse_port(known)
         else:
             texts[name.lower()] = known
@@ -87,18 +91,26 @@ def parse_attributes(text: str, names: tuple[str, ...]) -> ClientAttributes:
 
 def _parse_value(name: str, value: str) -> str | None:
     decoded = decode_xtext(value)
-    if decoded.upper() in _UNKNOWN:
+    if grammar.upper(decoded) in _UNKNOWN:
         return None
     if not decoded or len(decoded) > _MAX_VALUE or not decoded.isprintable():
         raise ValueError(f"malformed {name}")
-    if name in ("ADDR", "DESTADDR"):
-        return str(ip_address(decoded[5:] if decoded.upper().startswith("IPV6:") else decoded))
-    if name == "PROTO" and decoded.upper() not in ("SMTP", "ESMTP"):
-        raise ValueError("not a protocol")
+    if name in _ADDRESSES:
+        return _parse_address(decoded)
+    if name in _WORDS and grammar.upper(decoded) not in _WORDS[name]:
+        raise ValueError(f"{name} is one of {_WORDS[name]}")
     return decoded
 
 
+def _parse_address(text: str) -> str:
+    if "%" in text:
+        raise ValueError("a scope is no part of an address here")
+    tag = grammar.upper(text[:5])
+    return str(ip_address(text[5:] if tag == "IPV6:" else text))
+
+
 def _parse_port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+    port = grammar.number(text)
+    if not 0 <= port <= 65535:
         raise ValueError("not a port")
-    return int(text)
+    return port

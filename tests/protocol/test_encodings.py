@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_protocol.xtext import decode_utf8_xtext, decode_xtext, encode_xtext
+from smtp_protocol.encodings import decode_utf8_xtext, decode_xtext, encode_xtext
 
 
 @pytest.mark.parametrize(

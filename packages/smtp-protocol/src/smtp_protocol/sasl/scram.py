@@ -8,26 +8,25 @@ import hashlib
 import hmac
 import re
 import secrets
-import stringprep
-import unicodedata
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
 from smtp_protocol import replies
-from smtp_protocol.auth import AuthResult, decode_base64
+from smtp_protocol.auth import Ask, AuthResult, Challenge, Finished, Mechanism, Step
+from smtp_protocol.encodings import decode_base64
 from smtp_protocol.replies import ProtocolError
-from smtp_protocol.sasl import Ask, Challenge, Finished, Mechanism, Step
+from smtp_protocol.sasl.names import decode_saslname
+from smtp_protocol.sasl.saslprep import saslprep
 
-__all__ = ["ScramKeys", "ScramLogin", "ScramSHA1", "ScramSHA256"]
+__all__: list[str] = []
 
 Hash = Literal["sha1", "sha256"]
 
 # RFC 7677 §4 asks for at least 4,096.
 _ITERATIONS = 4096
 
-# For a name that nobody has the client gets a salt all the same, always the same one for it, so
-# that it cannot tell which names there are.
-_DECOY = secrets.token_bytes(32)
+# What the salts of decoys are made with, where nobody gives a secret of their own.
+_SECRET = secrets.token_bytes(32)
 
 # RFC 5802 §7: client-first-message = gs2-header client-first-message-bare
 _CLIENT_FIRST = re.compile(
@@ -36,20 +35,24 @@ _CLIENT_FIRST = re.compile(
 )
 # RFC 5802 §7: client-final-message = channel-binding "," nonce ["," extensions] "," proof
 _CLIENT_FINAL = re.compile(
-    rb"(?P<unproven>c=(?P<binding>[A-Za-z0-9+/=]+),r=(?P<nonce>[!-+\--~]+)(?:,[A-Za-z]=[^,]*)*)"
+    rb"(?P<unproven>c=(?P<binding>[A-Za-z0-9+/=]+),r=(?P<nonce>[!-+\--~]+)(?:,[A-Za-oq-z]=[^,]*)*)"
     rb",p=(?P<proof>[A-Za-z0-9+/=]+)"
 )
-_PROHIBITED = (
-    stringprep.in_table_c12,
-    stringprep.in_table_c21_c22,
-    stringprep.in_table_c3,
-    stringprep.in_table_c4,
-    stringprep.in_table_c5,
-    stringprep.in_table_c6,
-    stringprep.in_table_c7,
-    stringprep.in_table_c8,
-    stringprep.in_table_c9,
-)
+
+
+@dataclass(frozen=True, slots=True)
+class ScramLogin:
+    """What SCRAM hands to an authenticator, whose result has `ScramKeys` as its ``auth_data``.
+
+    Args:
+        login: Whose keys are wanted.
+        authzid: Who the client wants to be, ``b""`` for the same.
+        hash_name: The hash that the keys are for.
+    """
+
+    login: bytes
+    authzid: bytes
+    hash_name: Hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,10 @@ class ScramKeys:
             iterations: The iteration count, at least 4,096 in earnest.
 
         Raises:
-            ValueError: The password has a character that RFC 4013 prohibits.
+            ValueError: The password is none that RFC 4013 allows.
         """
         salt = secrets.token_bytes(16) if salt is None else salt
-        prepared = saslprep(password).encode()
+        prepared = saslprep(password, stored=True).encode()
         salted = hashlib.pbkdf2_hmac(hash_name, prepared, salt, iterations)
         client_key = hmac.digest(salted, b"Client Key", hash_name)
         return cls(
@@ -99,20 +102,36 @@ class ScramKeys:
             hmac.digest(salted, b"Server Key", hash_name),
         )
 
+    @classmethod
+    def decoy(
+        cls,
+        login: ScramLogin,
+        *,
+        iterations: int = _ITERATIONS,
+        salt_length: int = 16,
+        secret: bytes | None = None,
+    ) -> Self:
+        """Make keys for a name that nobody has, which no password fits.
 
-@dataclass(frozen=True, slots=True)
-class ScramLogin:
-    """What SCRAM hands to an authenticator, whose result has `ScramKeys` as its ``auth_data``.
+        They are the ``auth_data`` of an `AuthResult` without success. The client gets a salt and a
+        number all the same, always the same for a name, and cannot tell which names there are: if
+        they are as those of the keys that are stored.
 
-    Args:
-        login: Whose keys are wanted.
-        authzid: Who the client wants to be, ``b""`` for the same.
-        hash_name: The hash that the keys are for.
-    """
+        Args:
+            login: What the mechanism asked with.
+            iterations: The iteration count of the stored keys.
+            salt_length: How many octets their salts have, at most 64.
+            secret: Octets that nobody else knows. With one that is kept, a name has the same salt
+                after a restart, too; the default lasts as long as the process.
 
-    login: bytes
-    authzid: bytes
-    hash_name: Hash
+        Raises:
+            ValueError: There is no such salt.
+        """
+        if not 1 <= salt_length <= 64:
+            raise ValueError(f"a decoy's salt has 1 to 64 octets, not {salt_length}")
+        name = login.hash_name.encode() + b"\0" + login.login
+        salt = hmac.digest(secret or _SECRET, name, "sha512")[:salt_length]
+        return cls(salt, iterations, b"", b"")
 
 
 class _Scram(Mechanism):
@@ -142,17 +161,13 @@ class _Scram(Mechanism):
         """Take the keys, if there are any, and challenge."""
         keys = result.auth_data
         self._known = result.success and isinstance(keys, ScramKeys)
-        self._keys = keys if isinstance(keys, ScramKeys) and result.success else self._decoy()
+        self._keys = keys if isinstance(keys, ScramKeys) else ScramKeys.decoy(self._login)
         self._server_first = b"r=%s,s=%s,i=%d" % (
             self._nonce,
             base64.b64encode(self._keys.salt),
             self._keys.iterations,
         )
         return Challenge(self._server_first)
-
-    def _decoy(self) -> ScramKeys:
-        salt = hmac.digest(_DECOY, self._login.login, "sha256")[:16]
-        return ScramKeys(salt, _ITERATIONS, b"", b"")
 
     def _client_first(self, response: bytes) -> Step:
         match = _CLIENT_FIRST.fullmatch(response)
@@ -161,7 +176,7 @@ class _Scram(Mechanism):
         self._header, self._bare = match["header"], match["bare"]
         self._nonce = match["nonce"] + secrets.token_urlsafe(18).encode()
         self._login = ScramLogin(
-            _saslname(match["login"]), _saslname(match["authzid"] or b""), self.hash_name
+            _prepared(match["login"]), decode_saslname(match["authzid"] or b""), self.hash_name
         )
         return Ask(self._login)
 
@@ -196,25 +211,12 @@ class ScramSHA1(_Scram):
     hash_name: ClassVar[Hash] = "sha1"
 
 
-def _saslname(name: bytes) -> bytes:
-    """RFC 5802 §5.1: "," and "=" are written "=2C" and "=3D", and no other "=" is allowed."""
-    if re.search(rb"=(?!2C|3D)", name):
+def _prepared(name: bytes) -> bytes:
+    """Prepare the user's name; RFC 5802 §5.1 makes it the server's duty."""
+    try:
+        prepared = saslprep(decode_saslname(name).decode()).encode()
+    except ValueError:
+        raise ProtocolError(replies.BAD_AUTH_RESPONSE) from None
+    if not prepared:
         raise ProtocolError(replies.BAD_AUTH_RESPONSE)
-    return name.replace(b"=2C", b",").replace(b"=3D", b"=")
-
-
-def saslprep(text: str) -> str:
-    """Prepare a user name or password for comparison (RFC 4013).
-
-    Raises:
-        ValueError: It has a character that is prohibited.
-    """
-    mapped = "".join(
-        " " if stringprep.in_table_c12(character) else character
-        for character in text
-        if not stringprep.in_table_b1(character)
-    )
-    prepared = unicodedata.normalize("NFKC", mapped)
-    if any(prohibits(character) for character in prepared for prohibits in _PROHIBITED):
-        raise ValueError("a character that RFC 4013 prohibits")
     return prepared
