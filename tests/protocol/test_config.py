@@ -25,6 +25,7 @@ def test_defaults() -> None:
         {"data_size_limit": None},
         {"data_size_limit": 0},
         {"address_syntax": "strict"},
+        {"address_syntax": "local"},
         {"bare_newline": "reject"},
         {"bare_newline": "keep"},
         {"line_length_limit": 2},
@@ -39,7 +40,10 @@ def test_right_values(settings: dict[str, Any]) -> None:
     ("settings", "message"),
     [
         ({"data_size_limit": -1}, "data_size_limit is a number of octets, not -1"),
-        ({"address_syntax": "Strict"}, "address_syntax is 'lenient' or 'strict', not 'Strict'"),
+        (
+            {"address_syntax": "Strict"},
+            "address_syntax is 'lenient', 'strict' or 'local', not 'Strict'",
+        ),
         ({"bare_newline": "no"}, "bare_newline is 'normalize', 'reject' or 'keep', not 'no'"),
         ({"rcpt_max": 0}, "rcpt_max is at least 1, not 0"),
         ({"mail_max": -1}, "mail_max is at least 1, not -1"),

@@ -1,10 +1,13 @@
-"""xtext: any text in printable ASCII, and back."""
+"""Encodings: any text as xtext, any octets as base64, and back."""
+
+import base64
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smtp_protocol.encodings import decode_utf8_xtext, decode_xtext, encode_xtext
+from smtp_protocol import ProtocolError, replies
+from smtp_protocol.encodings import decode_base64, decode_utf8_xtext, decode_xtext, encode_xtext
 
 
 @pytest.mark.parametrize(
@@ -67,3 +70,48 @@ def test_what_is_no_utf8_xtext(text: str) -> None:
 @given(st.text())
 def test_each_character_embedded(text: str) -> None:
     assert decode_utf8_xtext("".join(f"\\x{{{ord(c):02X}}}" for c in text)) == text
+
+
+@pytest.mark.parametrize("text", [b"", b"dGlt", "dGlt", b"AA==", b"AAA=", b"+/+/"])
+def test_base64(text: str | bytes) -> None:
+    assert decode_base64(text) == base64.b64decode(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=",
+        "dGl",
+        "dGlt=",
+        "dGlt====",
+        "dGlt\n",
+        "AA==AA==",
+        "dG lt",
+        "ü",
+        "dGl-",
+        b"\xff",
+        b"====",
+        b"A",
+        b"*",
+    ],
+)
+def test_no_base64(text: str | bytes) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode_base64(text)
+    assert caught.value.reply is replies.BAD_BASE64
+
+
+@given(st.binary())
+def test_any_octets_as_base64(octets: bytes) -> None:
+    assert decode_base64(base64.b64encode(octets)) == octets
+
+
+@given(st.text("AQ/+=", max_size=12))
+def test_base64_is_what_is_written_so(text: str) -> None:
+    try:
+        octets = decode_base64(text)
+    except ProtocolError:
+        return
+    # All but the bits that stand for nothing.
+    again = base64.b64encode(octets).decode()
+    assert (len(again), again.count("="), again[:-3]) == (len(text), text.count("="), text[:-3])

@@ -7,7 +7,7 @@ import pytest
 
 import smtp_protocol
 
-LATE = ["smtp_protocol.sasl", "smtp_protocol.scram", "smtp_protocol.mechanisms"]
+LATE = ["smtp_protocol.sasl", "smtp_protocol.sasl.scram", "hashlib", "secrets"]
 
 
 def test_every_public_name_is_there() -> None:
@@ -32,4 +32,12 @@ def modules_after(statement: str) -> set[str]:
 def test_the_cryptography_of_auth_is_imported_when_it_is_asked_for() -> None:
     assert modules_after("import smtp_protocol") == set()
     assert modules_after("from smtp_protocol import MECHANISMS") == set(LATE)
-    assert modules_after("from smtp_protocol import LoginPassword, Ask") >= {"smtp_protocol.sasl"}
+    assert modules_after("from smtp_protocol import LoginPassword, Ask, Mechanism") == set()
+
+
+def test_what_sasl_has_is_what_the_package_has() -> None:
+    from smtp_protocol import sasl
+
+    assert {*sasl.__all__} <= {*smtp_protocol.__all__}
+    for name in sasl.__all__:
+        assert getattr(sasl, name) is getattr(smtp_protocol, name)

@@ -14,6 +14,7 @@ from smtp_protocol import (
     Expn,
     Helo,
     Help,
+    Lhlo,
     Mail,
     MailOptions,
     Noop,
@@ -34,7 +35,7 @@ BINARY = ProtocolConfig(extensions=frozenset({"BINARYMIME"}))
 ALL_VERBS = ProtocolConfig(starttls=True, auth=True, extensions=frozenset({"CHUNKING"}))
 LMTP = ProtocolConfig(lmtp=True)
 SMALL = ProtocolConfig(data_size_limit=1000)
-EITHER: list[AddressSyntax] = ["lenient", "strict"]
+EITHER: list[AddressSyntax] = ["lenient", "strict", "local"]
 
 
 def status(line: bytes, config: ProtocolConfig) -> str:
@@ -101,6 +102,8 @@ def test_commands(line: bytes, command: Command) -> None:
         (b"MAIL\tFROM:<a@b>", "500 5.5.2"),
         (b"220 mx.example", "500 5.5.2"),
         (b"NOOP \xff", "501 5.5.2"),
+        (b"HELP \xff", "501 5.5.2"),
+        (b"QUIT \xff", "501 5.5.2"),
         (b"FOO \xff", "501 5.5.2"),
         (b"MAIL FROM:<\xff@b>", "501 5.5.2"),
         (b"RCPT TO:<a@\xc3>", "501 5.5.2"),
@@ -206,8 +209,74 @@ def test_internationalized_address() -> None:
 
 
 def test_smtputf8_of_vrfy_is_no_part_of_the_name() -> None:
-    assert parse_command(b"VRFY <a@b> smtputf8", UTF8) == Vrfy("a@b")
-    assert parse_command(b"EXPN staff SMTPUTF8", UTF8) == Expn("staff")
+    assert parse_command(b"VRFY <a@b> smtputf8", UTF8) == Vrfy("a@b", smtputf8=True)
+    assert parse_command(b"EXPN staff SMTPUTF8", UTF8) == Expn("staff", smtputf8=True)
+    assert parse_command(b"EXPN staff", UTF8) == Expn("staff")
+    assert parse_command(b"VRFY SMTPUTF8", UTF8) == Vrfy("SMTPUTF8")
+
+
+@pytest.mark.parametrize("verb", ["HELO", "EHLO", "LHLO"])
+@pytest.mark.parametrize(
+    ("name", "hostname"),
+    [
+        (b"B\xfcrodrucker", "B\\xfcrodrucker"),
+        (b"\xff", "\\xff"),
+        (b"B\x85", "B\\x85"),
+        ("bücher \N{SNOWMAN} ".encode() + b"\xe9", "bücher \N{SNOWMAN} \\xe9"),
+    ],
+)
+def test_a_name_that_cannot_be_decoded_is_escaped(verb: str, name: bytes, hostname: str) -> None:
+    lmtp = verb == "LHLO"
+    command = parse_command(verb.encode() + b" " + name, ProtocolConfig(lmtp=lmtp))
+    assert isinstance(command, Helo | Ehlo | Lhlo)
+    assert command.hostname == hostname
+    strict = ProtocolConfig(lmtp=lmtp, address_syntax="strict")
+    assert status(verb.encode() + b" " + name, strict) == "501 5.5.2"
+
+
+@pytest.mark.parametrize("character", [*range(32), 127])
+def test_a_name_never_has_a_control_character(character: int) -> None:
+    line = b"EHLO B\xfc%c." % character
+    assert status(line, ProtocolConfig()) == "501 5.5.4"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"BDAT",
+        b"BDAT \xff",
+        b"BDAT 5 \xff",
+        b"BDAT \xd9\xa1",
+        b"BDAT\t5",
+        b"BDAT\xa05 LAST",
+        b"bdat\x005",
+        b"BDAT 5 LAST\0",
+        b"BDAT 5LAST",
+        b"BDAT +5",
+        b"BDAT 0x5",
+        b"BDAT 1_0",
+    ],
+)
+def test_a_chunk_of_unknown_size_ends_the_session(line: bytes) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse_command(line)
+    assert (caught.value.reply.code, caught.value.closing) == (501, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        (b"MAIL FROM:<tester>", Mail("tester", MailOptions())),
+        (b"MAIL FROM:tester SIZE=1", Mail("tester", MailOptions(["SIZE=1"]))),
+        (b"RCPT TO:<root>", Rcpt("root", RcptOptions())),
+        (b"RCPT TO: < root > NOTIFY=NEVER", Rcpt("root", RcptOptions(["NOTIFY=NEVER"]))),
+        (b"VRFY <root>", Vrfy("root")),
+        (b"VRFY Anne Smith", Vrfy("Anne Smith")),
+        (b"VRFY <root> x", Vrfy("<root> x")),
+    ],
+)
+def test_addresses_without_a_domain(line: bytes, command: Command) -> None:
+    assert parse_command(line, ProtocolConfig(address_syntax="local")) == command
 
 
 def test_own_verbs() -> None:

@@ -4,7 +4,9 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -193,19 +195,52 @@ def test_who_has_no_keys(answer: AuthResult) -> None:
     assert not converse(Client("tim", "tanstaaf"), answer)[0]
 
 
-def test_nobody_can_tell_which_names_there_are() -> None:
-    def challenge(login: bytes) -> list[bytes]:
-        exchange = MECHANISMS["SCRAM-SHA-256"]()
-        exchange.start(b"n,,n=" + login + b",r=abc")
-        step = exchange.resolve(AuthResult(success=False))
-        assert isinstance(step, Challenge)
-        return step.data.split(b",")[1:]
+def salt_and_number(login: bytes, name: str = "SCRAM-SHA-256", **decoy: Any) -> tuple[bytes, int]:
+    """What the server's first message has for somebody whom nobody knows."""
+    exchange = MECHANISMS[name]()
+    step = exchange.start(b"n,,n=" + login + b",r=abc")
+    assert isinstance(step, Ask)
+    assert isinstance(step.auth_data, ScramLogin)
+    keys = ScramKeys.decoy(step.auth_data, **decoy) if decoy else None
+    step = exchange.resolve(AuthResult(success=False, auth_data=keys))
+    assert isinstance(step, Challenge)
+    _, salt, number = step.data.split(b",")
+    return base64.b64decode(salt[2:]), int(number[2:])
 
-    assert challenge(b"nobody") == challenge(b"nobody") != challenge(b"someone")
-    known = ScramKeys.from_password("x")
-    salt, iterations = challenge(b"nobody")
-    assert len(base64.b64decode(salt[2:])) == len(known.salt)
-    assert iterations == b"i=%d" % known.iterations
+
+@pytest.mark.parametrize("decoy", [{}, {"iterations": 15_000}, {"secret": b"kept"}])
+def test_nobody_can_tell_which_names_there_are(decoy: dict[str, Any]) -> None:
+    stored = ScramKeys.from_password("x", iterations=decoy.get("iterations", 4096))
+    salt, number = salt_and_number(b"nobody", **decoy)
+    assert (len(salt), number) == (len(stored.salt), stored.iterations)
+    # The same one again and again, as real ones are; and each has one of their own.
+    assert salt_and_number(b"nobody", **decoy) == (salt, number)
+    others = {
+        salt_and_number(b"someone", **decoy)[0],
+        salt_and_number(b"nobody", "SCRAM-SHA-1", **decoy)[0],
+        salt_and_number(b"nobody", **{**decoy, "secret": b"another"})[0],
+    }
+    assert len(others - {salt}) == 3
+
+
+@pytest.mark.parametrize("length", [1, 12, 24, 64])
+def test_a_decoy_has_a_salt_of_the_usual_length(length: int) -> None:
+    salt, _ = salt_and_number(b"nobody", salt_length=length)
+    assert len(salt) == length
+
+
+@pytest.mark.parametrize("length", [0, -1, 65])
+def test_no_decoy_has_such_a_salt(length: int) -> None:
+    with pytest.raises(ValueError, match="1 to 64 octets"):
+        ScramKeys.decoy(ScramLogin(b"nobody", b"", "sha256"), salt_length=length)
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_no_password_fits_a_decoy(success: bool) -> None:
+    keys = ScramKeys.decoy(ScramLogin(b"tim", b"", "sha256"), iterations=3)
+    answer = AuthResult(success=success, auth_data=keys)
+    assert not converse(Client("tim", "tanstaaf"), answer)[0]
+    assert not converse(Client("tim", ""), answer)[0]
 
 
 def test_an_empty_proof_does_not_fit_the_keys_of_nobody() -> None:
@@ -294,17 +329,70 @@ def test_saslprep(text: str, prepared: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["\u0007", "a\x7f", "\ue000", "\ufdd0", "\ufffd", "\u2ff0", "\u200e"]
+    "text",
+    [
+        *("\u0007", "a\x7f", "\ue000", "\ufdd0", "\ufffd", "\u2ff0", "\u200e"),
+        # RFC 4013 §3, and RFC 3454 §6: the directions of writing.
+        *("\u06271", "1\u0627", "\u0627a\u0628", "a\u0627", "\u05d0 a", "\u05d0b\u05d0", "\ufb1d-"),
+    ],
 )
 def test_prohibited(text: str) -> None:
     with pytest.raises(ValueError, match="RFC 4013"):
         ScramKeys.from_password(text)
+    with pytest.raises(ValueError, match="RFC 4013"):
+        saslprep(text)
+    with pytest.raises(ProtocolError) as caught:
+        MECHANISMS["SCRAM-SHA-256"]().start(b"n,,n=" + text.encode() + b",r=abc")
+    assert caught.value.reply is replies.BAD_AUTH_RESPONSE
+
+
+@pytest.mark.parametrize(
+    "text", ["\u06271\u0628", "\u0627", "\u05d0 1 \u05d1", "1-2", "é ü", "\u0661"]
+)
+def test_directions_that_do_not_mix(text: str) -> None:
+    assert saslprep(text) == saslprep(text, stored=True) == text
+
+
+# Of Unicode later than 3.2: RFC 4013 §2.5 has them in what is asked, not in what is stored.
+@pytest.mark.parametrize("text", ["\u0221", "\U0001f600", "\u1e9e", "a\u20bf"])
+def test_characters_that_saslprep_does_not_know(text: str) -> None:
+    assert saslprep(text) == text
+    with pytest.raises(ValueError, match="does not know"):
+        ScramKeys.from_password(text)
+
+
+@given(st.text())
+def test_what_is_prepared_is_prepared(text: str) -> None:
+    with suppress(ValueError):
+        prepared = saslprep(text)
+        assert saslprep(prepared) == prepared
+
+
+@pytest.mark.parametrize(
+    ("login", "asked"),
+    [
+        ("\u2168", "IX"),
+        ("u\u00adser", "user"),
+        ("u\u0308", "ü"),
+        ("a\u00a0b", "a b"),
+        ("a=2Cb", "a,b"),
+    ],
+)
+def test_names_are_prepared(login: str, asked: str) -> None:
+    step = MECHANISMS["SCRAM-SHA-256"]().start(f"n,,n={login},r=abc".encode())
+    assert step == Ask(ScramLogin(asked.encode(), b"", "sha256"))
+
+
+def test_a_name_of_which_nothing_is_left() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        MECHANISMS["SCRAM-SHA-256"]().start("n,,n=\u00ad,r=abc".encode())
+    assert caught.value.reply is replies.BAD_AUTH_RESPONSE
 
 
 PASSWORDS = st.text(st.characters(categories=["L", "N", "S"], codec="ascii"), min_size=1)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), PASSWORDS, PASSWORDS)
+@given(st.text("aZ9 ,=ü孫", min_size=1), PASSWORDS, PASSWORDS)
 def test_only_the_right_password(login: str, password: str, other: str) -> None:
     assert converse(Client(login, password), keys_for(password))[0]
     assert converse(Client(login, other), keys_for(password))[0] == (other == password)

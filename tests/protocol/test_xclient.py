@@ -21,8 +21,8 @@ from smtp_protocol import (
     parse_command,
     replies,
 )
-from smtp_protocol.xclient import XCLIENT_NAMES, XFORWARD_NAMES, parse_attributes
 from smtp_protocol.encodings import encode_xtext
+from smtp_protocol.xclient import XCLIENT_NAMES, XFORWARD_NAMES, parse_attributes
 
 
 @pytest.mark.parametrize(

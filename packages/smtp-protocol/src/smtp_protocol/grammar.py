@@ -52,7 +52,7 @@ STRICT_PATH = re.compile(
 # The lenient form: dots anywhere in the local part and words of both kinds between them (the
 # obs-local-part of RFC 5322 §4.4), "_" in host names, spaces around the brackets, or no brackets.
 _WORD = rf"(?:{_ATEXT}+|{_QUOTED_STRING})"
-_LENIENT_LOCAL = rf"\.*{_WORD}(?:\.+{_WORD})*\.*"
+_LENIENT_LOCAL = rf"\.*{_WORD}(?:\.{_WORD}?)*"
 _LENIENT_LET_DIG = r"[^\x00-/:-@\[-^`{-\x7f]"
 _LENIENT_SUB = rf"{_LENIENT_LET_DIG}+(?:-+{_LENIENT_LET_DIG}+)*"
 _LENIENT_DOMAIN = rf"@(?:{_LENIENT_SUB}(?:\.{_LENIENT_SUB})*|{_LITERAL})"

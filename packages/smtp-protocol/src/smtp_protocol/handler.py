@@ -8,7 +8,7 @@ will do (`AnyHandler`), and the others are taken from here.
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from typing import Literal, Protocol
 
-from smtp_protocol import replies
+from smtp_protocol import grammar, replies
 from smtp_protocol.answers import Answer
 from smtp_protocol.auth import MISSING, Missing
 from smtp_protocol.options import MailOptions, RcptOptions
@@ -193,7 +193,7 @@ class Handler(Protocol):
         """HELP, with a command's name or ``""``."""
         if not topic:
             return Reply(214, (f"Commands: {' '.join(server.syntaxes)}",), EnhancedStatus(2, 0, 0))
-        syntax = server.syntaxes.get(topic.upper())
+        syntax = server.syntaxes.get(grammar.upper(topic))
         if syntax is None:
             return replies.NO_SUCH_TOPIC
         return Reply(214, (f"Syntax: {syntax}",), EnhancedStatus(2, 0, 0))

@@ -18,7 +18,7 @@ __all__: list[str] = []
 # [gs2-authzid] ","
 _GS2_HEADER = re.compile(rb"[ny],(?:a=(?P<authzid>[^,]+))?,")
 # RFC 6750 §2.1: credentials = "Bearer" 1*SP b64token; the token is whatever one can see.
-_BEARER = re.compile(rb"(?i:auth=bearer) +(?P<token>[!-~]*) *")
+_BEARER = re.compile(rb"(?i:auth=bearer) +(?:(?P<token>[!-~]+) *)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +92,4 @@ def _token(pair: bytes) -> bytes:
     match = _BEARER.fullmatch(pair)
     if match is None:
         raise ProtocolError(replies.BAD_AUTH_RESPONSE)
-    return match["token"]
+    return match["token"] or b""

@@ -33,10 +33,11 @@ _CLIENT_FIRST = re.compile(
     rb"(?P<header>[ny],(?:a=(?P<authzid>[^,]+))?,)"
     rb"(?P<bare>n=(?P<login>[^,]+),r=(?P<nonce>[!-+\--~]+)(?:,[A-Za-z]=[^,]*)*)"
 )
-# RFC 5802 §7: client-final-message = channel-binding "," nonce ["," extensions] "," proof
+# RFC 5802 §7: client-final-message = client-final-message-without-proof "," proof
+#   client-final-message-without-proof = channel-binding "," nonce ["," extensions]
 _CLIENT_FINAL = re.compile(
-    rb"(?P<unproven>c=(?P<binding>[A-Za-z0-9+/=]+),r=(?P<nonce>[!-+\--~]+)(?:,[A-Za-oq-z]=[^,]*)*)"
-    rb",p=(?P<proof>[A-Za-z0-9+/=]+)"
+    rb"c=(?P<binding>[A-Za-z0-9+/=]+),r=(?P<nonce>[!-+\--~]+),(?:[A-Za-oq-z]=[^,]*,)*"
+    rb"p=(?P<proof>[A-Za-z0-9+/=]+)"
 )
 
 
@@ -185,7 +186,8 @@ class _Scram(Mechanism):
         if match is None:
             raise ProtocolError(replies.BAD_AUTH_RESPONSE)
         binding, proof = decode_base64(match["binding"]), decode_base64(match["proof"])
-        message = b",".join((self._bare, self._server_first, match["unproven"]))
+        without_proof = response[: match.start("proof") - len(b",p=")]
+        message = b",".join((self._bare, self._server_first, without_proof))
         signature = hmac.digest(keys.stored_key, message, self.hash_name)
         client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=False))
         proven = hmac.compare_digest(
