@@ -85,7 +85,8 @@ class _Walk:
             case "BRANCH":
                 return self._branch(argument[1], then, fold)
             case "MAX_REPEAT":
-                return self._repeat(*argument, then, fold)
+                least, most, inner = argument
+                return self._repeat(int(least), int(most), inner, then, fold)
             case "AT":
                 return _END if "END" in str(argument) else then
             case "ASSERT" | "ASSERT_NOT":

@@ -249,6 +249,80 @@ def test_what_is_left_before_a_required_tls() -> None:
     assert refusals(lmtp, "LHLO c", "MAIL FROM:<a@b>") == ["", "530"]
 
 
+# Commands that are wrong in some way of their own, and what they are answered elsewhere.
+WRONG: list[tuple[str | bytes, str]] = [
+    ("AUTH", "501"),
+    ("AUTH PLAIN !", "501"),
+    ("AUTH PLA.IN", "504"),
+    ("MAIL FROM:<a@b", "553"),
+    ("MAIL", "501"),
+    (b"MAIL FROM:<\xff@b>", "501"),
+    ("MAIL FROM:<a@b> X=1", "501"),
+    ("RCPT TO:<>", "501"),
+    ("DATA x", "501"),
+    ("RSET x", "501"),
+    ("VRFY", "501"),
+    ("EXPN", "501"),
+    (b"HELP \xff", "501"),
+    (b"FOO \xff", "501"),
+    ("HELO", "501"),
+    ("XCLIENT", "501"),
+    ("XFORWARD", "501"),
+]
+
+
+@pytest.mark.parametrize(("line", "code"), WRONG)
+@pytest.mark.parametrize("extensions", [{"CHUNKING", "SMTPUTF8"}, set[str]()])
+@pytest.mark.parametrize("auth", [True, False])
+def test_what_needs_starttls_is_not_judged_before(
+    line: str | bytes, code: str, extensions: set[str], auth: bool
+) -> None:
+    # RFC 3207 §4: 530 to every other command, also to what is not implemented at all.
+    config: Any = {"extensions": frozenset(extensions), "auth": auth, "starttls": True}
+    assert refusals(greeted(**config, require_starttls=True), line) == ["530"]
+    assert refusals(greeted(**config, require_starttls=True), "EHLO c", line) == ["", "530"]
+    inside = greeted(**config, require_starttls=True, tls=True)
+    expected = "502" if line[:4] == "AUTH" and not auth else code
+    assert refusals(inside, line) == [expected]
+
+
+def test_what_needs_no_starttls_is_judged() -> None:
+    connection = greeted(starttls=True, require_starttls=True)
+    lines: list[str | bytes] = [
+        "EHLO",
+        "STARTTLS x",
+        "QUIT x",
+        b"NOOP \xff",
+        "",
+        b"\x80",
+        b"x" * 5000,
+    ]
+    assert refusals(connection, *lines) == ["501", "501", "501", "501", "500", "500", "500"]
+    assert refusals(connection, "GET / HTTP/1.1") == ["421"]
+
+
+@pytest.mark.parametrize("line", ["BDAT 2", "BDAT 2 LAST"])
+@pytest.mark.parametrize("extensions", [{"CHUNKING"}, set[str]()])
+def test_a_chunk_before_starttls_is_passed_over(line: str, extensions: set[str]) -> None:
+    connection = greeted(starttls=True, require_starttls=True, extensions=frozenset(extensions))
+    assert refusals(connection, "EHLO c", line, "", "NOOP") == ["", "530", ""]
+
+
+def test_a_chunk_of_unknown_size_before_starttls_ends_the_session() -> None:
+    connection = greeted(starttls=True, require_starttls=True)
+    connection.receive_data(b"BDAT x\r\nNOOP\r\n")
+    assert connection.next_event() == Refused(replies.NEEDS_STARTTLS, closing=True)
+    connection.send(replies.NEEDS_STARTTLS)
+    assert connection.next_event() == ConnectionClosed()
+
+
+@pytest.mark.parametrize("line", ["MAIL FROM:<a@b", "RCPT", "DATA x", "VRFY", "MAIL FROM:<a@b> X"])
+def test_what_needs_auth_is_not_judged_before(line: str) -> None:
+    settings: Any = {"auth": True, "auth_required": True, "auth_require_tls": False}
+    assert refusals(greeted(**settings), "EHLO c", line) == ["", "530"]
+    assert refusals(greeted(**settings), "EHLO c", "AUTH", "RSET x") == ["", "501", "501"]
+
+
 def test_eof_in_the_handshake() -> None:
     connection = greeted(starttls=True)
     say(connection, "EHLO c", "STARTTLS")

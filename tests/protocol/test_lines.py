@@ -117,3 +117,25 @@ def test_segments_change_nothing(text: bytes, data: st.DataObject, policy: BareN
 def test_short_lines_are_those_between_newlines(text: bytes) -> None:
     expected = [line.removesuffix(b"\r") for line in text.split(b"\n")[:-1]]
     assert read_lines([text], limit=1000) == expected
+
+
+@pytest.mark.parametrize("policy", ["normalize", "reject"])
+@pytest.mark.parametrize("line", [b"BDAT 5 LAST", b"bdat", b"BDATX", b"BDA", b"NOOP", b"XBDAT 5"])
+@pytest.mark.parametrize("padding", [0, 5000])
+def test_after_a_chunk_of_unknown_size_nothing_can_be_read(
+    line: bytes, padding: int, policy: BareNewline
+) -> None:
+    text = line + b" " * padding + b"\n"
+    wrong = padding > 0 or policy == "reject"
+    closing = wrong and line[:4].upper() == b"BDAT"
+    for segments in ([text], octets(text), [text[:3], text[3:]], [text[:5], text[5:]]):
+        reader, buffer = LineReader(policy), ReceiveBuffer()
+        outcome = None
+        for segment in segments:
+            buffer.feed(segment)
+            try:
+                assert reader.read(buffer, 4096) in (None, line)
+            except ProtocolError as error:
+                outcome = error
+        assert (outcome is not None) is wrong
+        assert (outcome is not None and outcome.closing) is closing

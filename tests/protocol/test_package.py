@@ -7,7 +7,7 @@ import pytest
 
 import smtp_protocol
 
-LATE = ["smtp_protocol.sasl", "smtp_protocol.sasl.scram", "hashlib", "secrets"]
+LATE = ["smtp_protocol.sasl", "smtp_protocol.sasl.scram"]
 
 
 def test_every_public_name_is_there() -> None:

@@ -78,6 +78,19 @@ def test_xforward() -> None:
         "PORT=+D9+A3",  # a digit, but not of ASCII
         "PORT=²",
         "PROTO=HTTP",
+        "PROTO=E\u017fMTP",
+        "ADDR=fe80::1%eth0",
+        "ADDR=IPV6:fe80::1%a+20b",
+        "ADDR=+EF+BC+911.2.3.4",
+        "PORT=1_0",
+        "PORT=+2B1",
+        "NAME=a+00",
+        "NAME=a+C2+85",
+        "HELO=a+0D+0Ab",
+        "HELO=a+E2+80+A8",
+        "NAME=a\u00a0ADDR=1.2.3.4",
+        "NAME=a\tHELO=b",
+        "SOURCE=ELSEWHERE",
     ],
 )
 @pytest.mark.parametrize("verb", ["XCLIENT", "XFORWARD"])

@@ -34,8 +34,7 @@ from smtp_protocol import (
     auth_mechanism,
 )
 from smtp_protocol.auth import Missing
-from smtp_protocol.sasl import Anonymous, ExternalIdentity, OAuthToken
-from smtp_protocol.sasl import ScramKeys, ScramLogin
+from smtp_protocol.sasl import Anonymous, ExternalIdentity, OAuthToken, ScramKeys, ScramLogin
 from smtp_server import SMTP, serve
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])

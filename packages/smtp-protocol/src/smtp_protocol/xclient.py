@@ -3,6 +3,7 @@
 Postfix documents both, in XCLIENT_README and XFORWARD_README.
 """
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -16,6 +17,7 @@ XCLIENT_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR", "
 XFORWARD_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE")
 
 _PORTS = ("PORT", "DESTPORT")
+_PORT = re.compile(r"[0-9]{1,5}")
 _ADDRESSES = ("ADDR", "DESTADDR")
 _WORDS = {"PROTO": ("SMTP", "ESMTP"), "SOURCE": ("LOCAL", "REMOTE")}
 _UNKNOWN = frozenset({"[UNAVAILABLE]", "[TEMPUNAVAIL]"})
@@ -110,7 +112,6 @@ def _parse_address(text: str) -> str:
 
 
 def _parse_port(text: str) -> int:
-    port = grammar.number(text)
-    if not 0 <= port <= 65535:
+    if not _PORT.fullmatch(text) or grammar.number(text) > 65535:
         raise ValueError("not a port")
-    return port
+    return grammar.number(text)
