@@ -41,6 +41,15 @@ _LINES = [
     b"RCPT TO:<d@e> NOTIFY=SUCCESS,DELAY ORCPT=utf-8;\\x{FC}@b RRVS=2014-04-03T23:01:00.5+01:00;C",
     b"XCLIENT NAME=[UNAVAILABLE] ADDR=IPV6:::1 PORT=25 PROTO=ESMTP HELO=c+20d LOGIN=tim",
 ]
+_PATHS = [
+    b'<@a.b,@c:much."more\\ unusual"@d-e.example> SIZE=1',
+    b"< anne..arthur@[IPv6:::1] >",
+    b"<a@b.c-> ",
+    b"<root>",
+    b"postmaster X",
+    "<孫子@áéíóú.org>".encode(),
+    b"<a@" + b"x" * 63 + b"." + b"y" * 64 + b">",
+]
 
 
 def seeds() -> list[bytes]:
@@ -52,7 +61,7 @@ def seeds() -> list[bytes]:
         for variant in range(3):
             start = bytes([0, number % 256, variant, number % 7, 0, 0])
             found.append(start + text[:_LONGEST])
-    for kind, texts in enumerate((_HEADERS, _REPLIES, _RESPONSES, _LINES), 1):
+    for kind, texts in enumerate((_HEADERS, _REPLIES, _RESPONSES, _LINES, _PATHS), 1):
         for text in texts:
             found += [bytes([kind, number, 0, 0, 0, 0]) + text for number in range(10)]
     return found

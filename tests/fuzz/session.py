@@ -7,7 +7,7 @@ and the fuzz target use it.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from random import Random
 
 from smtp_protocol import (
@@ -20,18 +20,27 @@ from smtp_protocol import (
     BodyEnd,
     ConnectionClosed,
     Data,
+    Ehlo,
     Event,
+    Expn,
+    Helo,
+    Lhlo,
+    Mail,
     ProtocolConfig,
+    Rcpt,
     Refused,
     Reply,
     ServerConnection,
     StartTls,
     State,
+    Vrfy,
+    Xclient,
+    Xforward,
 )
 
-__all__ = ["Session", "check", "config_from", "segments_of"]
+__all__ = ["Session", "check", "check_values", "config_from", "segments_of"]
 
-_REPLY = re.compile(rb"(?:[2-5][0-9]{2}-[\t -~]*\r\n)*[2-5][0-9]{2} [\t -~]*\r\n")
+_REPLY = re.compile(r"(?:[2-5][0-9]{2}-[^\r\n]*\r\n)*[2-5][0-9]{2} [^\r\n]*\r\n")
 _OTHERS = [
     *(Reply(code, ("",)) for code in (200, 235, 250, 299, 300, 334, 354, 399, 450, 503, 550)),
     Reply(250, ("one", "two\x1b", "三")),
@@ -40,6 +49,9 @@ _OTHERS = [
 ]
 _USUAL = {Data: Reply(354, ("go on",)), Auth: Reply(334, ("",)), AuthResponse: Reply(235, ("",))}
 _OK = Reply(250, ("OK",))
+
+# What is no part of a text: control characters, and the ends of lines and paragraphs.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 # Who reads on is asked again and again; more steps than these for one octet are a loop.
 _MANY = 64
@@ -55,7 +67,7 @@ def config_from(number: int) -> ProtocolConfig:
         extensions=frozenset(
             choose([[], names, names, [name for name in names if choose([True, False])]])
         ),
-        address_syntax=choose(["lenient", "strict"]),
+        address_syntax=choose(["lenient", "strict", "local"]),
         bare_newline=choose(["normalize", "reject", "keep"]),
         line_length_limit=choose([None, None, 2, 20]),
         lmtp=choose([True, False]),
@@ -70,6 +82,41 @@ def config_from(number: int) -> ProtocolConfig:
         hold_max=choose([60, 86400]),
         own_verbs=frozenset(choose([[], [], ["PING"], ["MAIL", "RCPT", "DATA", "EHLO", "BDAT"]])),
     )
+
+
+def check_values(event: object) -> None:
+    """See that what was parsed, and is handed on as a value, is nothing but text."""
+    match event:
+        case Ehlo(hostname) | Helo(hostname) | Lhlo(hostname):
+            texts = [hostname]
+        case Mail(address, options):
+            texts = [address, options.auth or "", options.envid or ""]
+            check_mailbox(address)
+            check_mailbox(options.auth or "")
+        case Rcpt(address, options):
+            texts = [address, options.orcpt.address if options.orcpt else ""]
+            check_mailbox(address)
+        case Vrfy(address) | Expn(address):
+            texts = [address]
+        case Auth(mechanism, _, args):
+            texts = [mechanism, *args]
+            assert mechanism.isascii()
+        case Xclient(attributes) | Xforward(attributes):
+            texts = [getattr(attributes, field.name) for field in fields(attributes)]
+            texts = [text for text in texts if isinstance(text, str)]
+        case _:
+            return
+    for text in texts:
+        assert not _CONTROL.search(text), text
+
+
+def check_mailbox(mailbox: str) -> None:
+    """See that no label is too long for DNS."""
+    _, at, domain = mailbox.rpartition("@")
+    if at and not domain.endswith(("]", '"')):
+        for label in domain.split("."):
+            assert 0 < len(label) <= 63, mailbox
+        assert len(domain) <= 255, mailbox
 
 
 def segments_of(text: bytes, sizes: Iterator[int]) -> Iterator[bytes]:
@@ -146,6 +193,7 @@ class Session:
 
     def _answer(self, connection: ServerConnection, event: Event) -> None:
         self.events.append(event)
+        check_values(event)
         if isinstance(event, BodyEnd):
             self.bodies.append(bytes(self.body))
         assert connection.replies_owed >= 1
@@ -156,7 +204,7 @@ class Session:
             assert connection.next_event() is PAUSED
             before = connection.replies_owed
             octets = connection.send(self._reply(event))
-            assert _REPLY.fullmatch(octets), octets
+            self._check_wire(octets)
             assert connection.replies_owed == (
                 0 if connection.state is State.CLOSED else before - 1
             )
@@ -175,6 +223,12 @@ class Session:
         if self.choices.random() < 0.85:
             return _USUAL.get(type(event), _OK)
         return self.choices.choice(_OTHERS)
+
+    def _check_wire(self, octets: bytes) -> None:
+        text = octets.decode()
+        assert _REPLY.fullmatch(text), text
+        assert text.isascii() or "SMTPUTF8" in self.config.extensions
+        assert text.replace("\r\n", "").replace("\t", "").isprintable(), text
 
     def _handshake(self, connection: ServerConnection) -> None:
         assert isinstance(self.events[-1], StartTls)

@@ -1,4 +1,4 @@
-"""Target: one input, from its octets to a session, a header, a reply, an exchange or a line.
+"""Target: one input: a session, a header, a reply, an exchange, a line or a path.
 
 The first octet says which, the next five what settings and choices there are; the rest is what
 the peer says. Whatever is not a documented error is a finding.
@@ -6,13 +6,15 @@ the peer says. Whatever is not a documented error is a finding.
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import asdict, is_dataclass
 from random import Random
 
 from tests.fuzz.corpus import PREFIX
-from tests.fuzz.session import check, config_from, segments_of
+from tests.fuzz.session import check, check_mailbox, check_values, config_from, segments_of
 
 from smtp_protocol import (
     MECHANISMS,
+    AddressSyntax,
     Ask,
     AuthResult,
     Challenge,
@@ -22,9 +24,12 @@ from smtp_protocol import (
     ProxyHeaderError,
     ProxyHeaderReader,
     Rcpt,
+    RcptOptions,
     ReplyReader,
     ScramKeys,
     parse_command,
+    parse_forward_path,
+    parse_reverse_path,
 )
 
 __all__ = ["one_input"]
@@ -94,6 +99,7 @@ def _reply(text: bytes, number: int, seed: int, flags: int) -> None:
                     found.append(reply)
                     assert type(reply).parse(str(reply)) is not None
                     reply.encode(enhanced=True).decode("ascii")
+                    reply.encode(utf8=True).decode()
         except ValueError:
             found.append("refused")
         return found
@@ -112,12 +118,46 @@ def _exchange(text: bytes, number: int, seed: int, flags: int) -> None:
         step = mechanism.start(first or None)
         while responses or not isinstance(step, Challenge):
             match step:
-                case Ask():
+                case Ask(auth_data):
+                    _check_names(auth_data)
                     step = mechanism.resolve(result)
                 case Challenge():
                     step = mechanism.respond(responses.pop(0))
                 case Finished():
                     return
+
+
+def _check_names(auth_data: object) -> None:
+    assert is_dataclass(auth_data)
+    assert not isinstance(auth_data, type)
+    values = asdict(auth_data)
+    for name in ("login", "authzid", "trace", "token"):
+        assert not any(octet < 32 or octet == 127 for octet in values.get(name, b"")), values
+        assert len(values.get(name, b"")) <= 1020 or name == "token"
+    assert not {*b"\r\n\0"} & {*values.get("password", b"")}
+
+
+_SYNTAXES: tuple[AddressSyntax, ...] = ("strict", "lenient", "local")
+
+
+def _path(text: bytes, number: int, seed: int, flags: int) -> None:
+    path = text.decode("utf-8", "replace")
+    for parse in (parse_reverse_path, parse_forward_path):
+        taken: tuple[str, str] | None = None
+        for syntax in _SYNTAXES:
+            try:
+                mailbox, rest = parse(path, syntax)
+            except ValueError:
+                assert taken is None, "what is strict is lenient, and what is lenient local"
+                continue
+            assert taken is None or taken == (mailbox, rest)
+            taken = mailbox, rest
+            assert path.endswith(rest)
+            assert mailbox in path
+            check_values(Rcpt(mailbox, RcptOptions()))
+            check_mailbox(mailbox)
+            if 0 < len(mailbox) < 250:  # with brackets it may be too long
+                assert parse(f"<{mailbox}>", syntax) == (mailbox, "")
 
 
 def _line(text: bytes, number: int, seed: int, flags: int) -> None:
@@ -127,6 +167,7 @@ def _line(text: bytes, number: int, seed: int, flags: int) -> None:
     except ProtocolError as error:
         error.reply.encode(enhanced=True).decode("ascii")
         return
+    check_values(command)
     if isinstance(command, Mail | Rcpt) and command.options:
         # What the options say, says the same again.
         verb = b"MAIL FROM:<a@b> " if isinstance(command, Mail) else b"RCPT TO:<a@b> "
@@ -138,4 +179,4 @@ def _line(text: bytes, number: int, seed: int, flags: int) -> None:
         )
 
 
-_KINDS = (_session, _header, _reply, _exchange, _line)
+_KINDS = (_session, _header, _reply, _exchange, _line, _path)
