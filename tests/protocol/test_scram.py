@@ -223,6 +223,17 @@ def test_nobody_can_tell_which_names_there_are(decoy: dict[str, Any]) -> None:
     assert len(others - {salt}) == 3
 
 
+@pytest.mark.parametrize("hash_name", list(NAMES))
+def test_keys_can_check_a_password_that_was_shown(hash_name: Hash) -> None:
+    keys = ScramKeys.from_password("grüß", hash_name=hash_name, iterations=3)
+    assert keys.verify("grüß".encode(), hash_name=hash_name)
+    assert keys.verify("gru\u0308ß".encode(), hash_name=hash_name)
+    # Whatever a client shows is right or wrong, and never an error.
+    for wrong in (b"", b"gr\xfc\xdf", b"gruss", b"\x07", "\U0001f600".encode(), b"\xff" * 9000):
+        assert not keys.verify(wrong, hash_name=hash_name)
+    assert not keys.verify("grüß".encode(), hash_name="sha1" if hash_name == "sha256" else "sha256")
+
+
 @pytest.mark.parametrize("length", [1, 12, 24, 64])
 def test_a_decoy_has_a_salt_of_the_usual_length(length: int) -> None:
     salt, _ = salt_and_number(b"nobody", salt_length=length)
@@ -241,6 +252,8 @@ def test_no_password_fits_a_decoy(success: bool) -> None:
     answer = AuthResult(success=success, auth_data=keys)
     assert not converse(Client("tim", "tanstaaf"), answer)[0]
     assert not converse(Client("tim", ""), answer)[0]
+    assert not keys.verify(b"tanstaaf")
+    assert not keys.verify(b"")
 
 
 def test_an_empty_proof_does_not_fit_the_keys_of_nobody() -> None:

@@ -44,13 +44,13 @@ class _Greeting:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _Lookup:
     address: str
     smtputf8: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _Introduction:
+class _ClientReport:
     attributes: ClientAttributes
 
 
@@ -124,13 +124,13 @@ class Auth:
     args: tuple[str, ...] = field(default=(), repr=False)
 
 
-class Xclient(_Introduction):
+class Xclient(_ClientReport):
     """XCLIENT (Postfix's XCLIENT_README): who the client behind a proxy is."""
 
     __slots__ = ()
 
 
-class Xforward(_Introduction):
+class Xforward(_ClientReport):
     """XFORWARD (Postfix's XFORWARD_README): who the client before a filter was."""
 
     __slots__ = ()
@@ -155,7 +155,7 @@ class Quit(Bare):
     __slots__ = ()
 
 
-class Vrfy(_Question):
+class Vrfy(_Lookup):
     """VRFY (RFC 5321 §4.1.1.6): a user name or a mailbox, as sent.
 
     ``smtputf8`` tells whether the client can read a reply in UTF-8 (RFC 6531 §3.7.4.2).
@@ -164,7 +164,7 @@ class Vrfy(_Question):
     __slots__ = ()
 
 
-class Expn(_Question):
+class Expn(_Lookup):
     """EXPN (RFC 5321 §4.1.1.7): the name of a mailing list, as sent; ``smtputf8`` as in VRFY."""
 
     __slots__ = ()

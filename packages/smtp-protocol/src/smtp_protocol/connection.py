@@ -1,4 +1,4 @@
-"""Connection: octets in, events out, replies in, octets out, and never an event while one is owed.
+"""Connection: the engine of one session. Octets go in and events come out, replies in, octets out.
 
 receive_data(octets)  receive_eof()     what came from the peer
 next_event()                            what it means

@@ -1,4 +1,4 @@
-"""Options: what MAIL and RCPT said behind the address, as sent and as typed values."""
+"""Options: the parameters of MAIL and RCPT, as they were sent and as typed values."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

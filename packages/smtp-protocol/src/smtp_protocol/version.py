@@ -1,3 +1,3 @@
-"""Version: of this wheel, and the one place where it stands."""
+"""Version: the version of this wheel, which is written nowhere else."""
 
 __version__ = "1.0.0.dev0"

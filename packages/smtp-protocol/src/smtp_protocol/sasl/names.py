@@ -1,4 +1,4 @@
-"""Names: what a client may call itself or somebody else, whatever the mechanism.
+"""Names: the user names that the mechanisms receive, decoded and checked.
 
 They are checked here, before an authenticator sees them: they go into logs, look-ups and replies.
 """

@@ -1,4 +1,4 @@
-"""SASLprep: one form of a user name or password, so that two that look the same are (RFC 4013)."""
+"""SASLprep: a user name or password, in the one form in which it is compared (RFC 4013)."""
 
 import stringprep
 import unicodedata

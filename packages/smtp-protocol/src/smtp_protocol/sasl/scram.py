@@ -94,14 +94,21 @@ class ScramKeys:
         """
         salt = secrets.token_bytes(16) if salt is None else salt
         prepared = saslprep(password, stored=True).encode()
-        salted = hashlib.pbkdf2_hmac(hash_name, prepared, salt, iterations)
-        client_key = hmac.digest(salted, b"Client Key", hash_name)
-        return cls(
-            salt,
-            iterations,
-            hashlib.new(hash_name, client_key).digest(),
-            hmac.digest(salted, b"Server Key", hash_name),
-        )
+        return cls(salt, iterations, *_keys(prepared, hash_name, salt, iterations))
+
+    def verify(self, password: bytes, *, hash_name: Hash = "sha256") -> bool:
+        """Whether ``password``, which a client has shown by PLAIN or LOGIN, is the one of the keys.
+
+        Args:
+            password: The password as it came, whatever octets it has.
+            hash_name: The hash of the mechanism that the keys are for.
+        """
+        try:
+            prepared = saslprep(password.decode()).encode()
+        except ValueError:
+            return False
+        stored_key, _ = _keys(prepared, hash_name, self.salt, self.iterations)
+        return hmac.compare_digest(stored_key, self.stored_key)
 
     @classmethod
     def decoy(
@@ -211,6 +218,14 @@ class ScramSHA1(_Scram):
     """SCRAM-SHA-1 (RFC 5802)."""
 
     hash_name: ClassVar[Hash] = "sha1"
+
+
+def _keys(password: bytes, hash_name: Hash, salt: bytes, iterations: int) -> tuple[bytes, bytes]:
+    """Make StoredKey and ServerKey (RFC 5802 §3)."""
+    salted = hashlib.pbkdf2_hmac(hash_name, password, salt, iterations)
+    client_key = hmac.digest(salted, b"Client Key", hash_name)
+    stored_key = hashlib.new(hash_name, client_key).digest()
+    return stored_key, hmac.digest(salted, b"Server Key", hash_name)
 
 
 def _prepared(name: bytes) -> bytes:
