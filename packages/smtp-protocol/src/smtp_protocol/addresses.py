@@ -91,7 +91,7 @@ def plain_path(pattern: re.Pattern[str], argument: str) -> tuple[str, str | None
         ``None`` for an argument that they have to judge.
     """
     match = pattern.fullmatch(argument)
-    if match is None or not argument.isascii():
+    if match is None:
         return None
     mailbox, rest = match.groups()
     # What is no longer than a label has no label, and no path, that is too long.
@@ -190,6 +190,6 @@ def _check_literal(literal: str) -> None:
         except AddressValueError:
             raise ValueError("impossible IPv6 address literal") from None
     elif not grammar.IPV4_LITERAL.fullmatch(literal) or any(
-        grammar.number(octet) > 255 for octet in literal.split(".")
+        int(octet) > 255 for octet in literal.split(".")
     ):
         raise ValueError("impossible address literal")

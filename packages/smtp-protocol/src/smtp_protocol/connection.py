@@ -54,6 +54,8 @@ _PLAIN_REPLIES: Final = frozenset(
     {Connected, commands.Ehlo, commands.Helo, commands.Lhlo, commands.Xclient}
 )
 
+_BACKSLASH: Final = ord("\\")
+
 # Where a transaction is going on, with the parameters of its MAIL.
 _TRANSACTION: Final = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
 
@@ -207,8 +209,8 @@ class ServerConnection:
             raise RuntimeError(f"no reply is owed, so {reply} cannot be sent")
         enhanced = self._enhanced and request not in _PLAIN_REPLIES
         octets = reply.encode(enhanced=enhanced)
-        # Only what is beyond ASCII differs in UTF-8, and is escaped here.
-        if self._smtputf8 and b"\\" in octets and self._reads_utf8(event, state):
+        # Only what is beyond ASCII differs in UTF-8, and is escaped with a backslash here.
+        if self._smtputf8 and _BACKSLASH in octets and self._reads_utf8(event, state):
             return reply.encode(enhanced=enhanced, utf8=True)
         return octets
 

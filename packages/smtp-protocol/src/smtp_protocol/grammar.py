@@ -5,8 +5,9 @@ character decides it: the alternatives begin with different characters, and what
 with others than what may follow. So the wrong choice fails at once, and going back is cheap. (No
 possessive quantifiers or atomic groups: Python before 3.11.5 gets them wrong.)
 
-Keywords, verbs and digits are ASCII (RFC 5321 §2.4): patterns ignore case by ``(?ai:…)`` alone, and
-`upper`, `lower` and `number` are for text that may hold other characters.
+Keywords, verbs and digits are ASCII (RFC 5321 §2.4): patterns ignore case by ``(?ai:…)`` alone, say
+``[0-9]`` for what is then given to `int`, and `upper` and `lower` are for text that may hold other
+characters.
 """
 
 import re
@@ -70,8 +71,9 @@ LOCAL_PATH = _lenient_path(rf"{_LENIENT_LOCAL}(?:{_LENIENT_DOMAIN})?")
 # A mailbox that stands alone, without brackets, such as the one in AUTH= (RFC 4954 §5).
 MAILBOX = re.compile(rf"{_LENIENT_LOCAL}{_LENIENT_DOMAIN}")
 
-# What nearly all clients send, in one step: no route, no quoted string, no literal.
-_PLAIN_PATH = rf"<({_DOT_STRING}@{_DOMAIN})>( .*)?"
+# What nearly all clients send, in one step: no route, no quoted string, no literal, ASCII alone.
+_PLAIN_ATEXT = r"[0-9A-Za-z!#$%&'*+/=?^_`{|}~-]"
+_PLAIN_PATH = rf"<({_PLAIN_ATEXT}+(?:\.{_PLAIN_ATEXT}+)*@[0-9A-Za-z]+(?:[.-][0-9A-Za-z]+)*)>( .*)?"
 PLAIN_FROM = re.compile(rf"(?ai:FROM):{_PLAIN_PATH}")
 PLAIN_TO = re.compile(rf"(?ai:TO):{_PLAIN_PATH}")
 
@@ -111,9 +113,6 @@ BDAT_ARGUMENT = re.compile(r"(?P<size>[0-9]{1,20})(?P<last> +(?ai:LAST))?")
 # RFC 1870 §4: size-value = 1*20DIGIT
 SIZE_VALUE = re.compile(r"[0-9]{1,20}")
 
-# RFC 5234 §B.1: DIGIT = %x30-39
-_NUMBER = re.compile(r"[+-]?[0-9]+")
-
 
 def upper(text: str) -> str:
     """The upper-case form of a keyword; text beyond ASCII is none, and stays as it is."""
@@ -123,14 +122,3 @@ def upper(text: str) -> str:
 def lower(text: str) -> str:
     """The lower-case form of a keyword; text beyond ASCII is none, and stays as it is."""
     return text.lower() if text.isascii() else text
-
-
-def number(text: str) -> int:
-    """The number that ASCII digits, with or without a sign, say.
-
-    Raises:
-        ValueError: There are other characters, or none.
-    """
-    if not _NUMBER.fullmatch(text):
-        raise ValueError(f"{text!r} is no number")
-    return int(text)

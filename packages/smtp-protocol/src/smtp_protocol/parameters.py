@@ -86,7 +86,7 @@ def parse_size(value: str | None) -> int:
     text = _given(value)
     if not grammar.SIZE_VALUE.fullmatch(text):
         raise ValueError("not a size")
-    return grammar.number(text)
+    return int(text)
 
 
 def parse_body(value: str | None) -> Body:
@@ -151,7 +151,7 @@ def parse_by(value: str | None) -> DeliverBy:
     match = _BY.fullmatch(_given(value))
     if match is None:
         raise ValueError("not a by-value")
-    seconds, mode, trace = grammar.number(match[1]), grammar.upper(match[2]), bool(match[3])
+    seconds, mode, trace = int(match[1]), grammar.upper(match[2]), bool(match[3])
     if mode == "R" and seconds <= 0:
         # RFC 2852 §4: what is late already cannot be asked to be returned when it is late.
         raise ValueError("a deadline in the past with R")
@@ -163,7 +163,7 @@ def parse_priority(value: str | None) -> int:
     text = _given(value)
     if not _PRIORITY.fullmatch(text):
         raise ValueError("not -9 to 9")
-    return grammar.number(text)
+    return int(text)
 
 
 def parse_date_time(value: str | None) -> datetime:
@@ -191,7 +191,7 @@ def parse_rrvs(value: str | None) -> RequireRecipientValidSince:
 def parse_interval(value: str | None) -> int:
     """HOLDFOR (RFC 4865 §6)."""
     text = _given(value)
-    seconds = grammar.number(text) if _INTERVAL.fullmatch(text) else 0
+    seconds = int(text) if _INTERVAL.fullmatch(text) else 0
     if not seconds:
         raise ValueError("not a number of seconds")
     return seconds
@@ -242,7 +242,8 @@ def parse_options(
         match = grammar.ESMTP_PARAMETER.fullmatch(word)
         if match is None:
             raise ParameterError(replies.BAD_PARAMETER)
-        keyword, value = grammar.upper(match["keyword"]), match["value"]
+        keyword, value = match.groups()
+        keyword = keyword.upper()
         parameter = parameters.get(keyword)
         if parameter is None or not (
             parameter.extension is None or parameter.extension in extensions

@@ -176,7 +176,7 @@ def _bdat(arg: str, config: ProtocolConfig) -> commands.Bdat:
     match = grammar.BDAT_ARGUMENT.fullmatch(arg)
     if match is None:
         raise _unknown_chunk()
-    return commands.Bdat(grammar.number(match["size"]), match["last"] is not None)
+    return commands.Bdat(int(match["size"]), match["last"] is not None)
 
 
 def _unknown_chunk() -> ProtocolError:

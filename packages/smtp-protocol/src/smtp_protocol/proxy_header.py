@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from smtp_protocol import grammar
 from smtp_protocol.replies import printable
 
 __all__ = ["ProxyData", "ProxyHeaderError", "ProxyHeaderReader"]
@@ -151,9 +150,9 @@ def _parse_v1(line: str) -> ProxyData:
 
 
 def _port(text: str) -> int:
-    if not _V1_NUMBER.fullmatch(text) or grammar.number(text) > 65535:
+    if not _V1_NUMBER.fullmatch(text) or int(text) > 65535:
         raise ValueError("not a port")
-    return grammar.number(text)
+    return int(text)
 
 
 def _parse_v2(header: bytes) -> ProxyData:

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Self
 
-from smtp_protocol import grammar
-
 __all__ = ["EnhancedStatus", "ProtocolError", "Reply"]
 
 # RFC 3463 §2: status-code = class "." subject "." detail, the latter two of one to three digits
@@ -50,7 +48,7 @@ class EnhancedStatus:
         if match is None:
             raise ValueError(f"{text!r} is no enhanced status code (RFC 3463 §2)")
         class_, subject, detail = match.groups()
-        return cls(grammar.number(class_), grammar.number(subject), grammar.number(detail))
+        return cls(int(class_), int(subject), int(detail))
 
     def __str__(self) -> str:
         return f"{self.class_}.{self.subject}.{self.detail}"
@@ -78,7 +76,6 @@ class Reply:
     always_enhanced: bool = field(default=False, compare=False)
     # Most replies are sent again and again.
     _encoded: dict[bool, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _utf8: dict[bool, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 200 <= self.code <= 599:
@@ -134,13 +131,14 @@ class Reply:
             control character, is escaped with a backslash, for no octet of a peer is to be
             repeated raw.
         """
-        encoded = self._utf8 if utf8 else self._encoded
-        octets = encoded.get(enhanced)
+        if utf8:
+            return self._encode(enhanced, utf8=True)
+        octets = self._encoded.get(enhanced)
         if octets is None:
-            octets = encoded[enhanced] = self._encode(enhanced, utf8)
+            octets = self._encoded[enhanced] = self._encode(enhanced, utf8=False)
         return octets
 
-    def _encode(self, enhanced: bool, utf8: bool) -> bytes:
+    def _encode(self, enhanced: bool, *, utf8: bool) -> bytes:
         status = ""
         if self.enhanced is not None and (enhanced or self.always_enhanced):
             status = f"{self.enhanced} "
@@ -183,7 +181,7 @@ def _parse(text: str) -> Reply:
         enhanced = EnhancedStatus.parse(match[0])
         # The other lines may repeat it; "2.0.0rc1" is no repetition.
         lines = ["" if line == match[0] else line.removeprefix(f"{match[0]} ") for line in lines]
-    return Reply(grammar.number(code), tuple(lines), enhanced, always_enhanced=True)
+    return Reply(int(code), tuple(lines), enhanced, always_enhanced=True)
 
 
 def _split_line(line: str) -> tuple[str, str, str]:

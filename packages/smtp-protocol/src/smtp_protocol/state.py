@@ -287,25 +287,36 @@ class SessionState:
         moves = _TABLES[reply.code // 100].get(self.current)
         if moves is not None:
             self.current = moves.get(request, self.current)
-        if reply.code >= 300:
-            return
-        if request is commands.Mail:
-            # A verb that the server's author took over has no parameters known here.
-            self.options = event.options if isinstance(event, commands.Mail) else _NO_OPTIONS
-            self.recipients = 0
-            self._domains = _NO_DOMAINS
-            self._messages += 1
-        elif request is commands.Rcpt:
-            self.recipients += 1
-            if self._config.rcpt_domain_max is not None and isinstance(event, commands.Rcpt):
-                self._domains |= {_domain(event.address)}
-        elif request in _GREETINGS:
-            self.extended = request is not commands.Helo
-        elif request in (commands.Auth, AuthResponse):
-            self.authenticated = True
-        elif isinstance(event, commands.Xclient):
-            self.extended = False
-            self.authenticated = event.attributes.login is not None
+        effect = _EFFECTS.get(request)
+        if effect is not None and reply.code < 300:
+            effect(self, event)
+
+    def _mail_accepted(self, event: Event | None) -> None:
+        # A verb that the server's author took over has no parameters known here.
+        self.options = event.options if isinstance(event, commands.Mail) else _NO_OPTIONS
+        self.recipients = 0
+        self._domains = _NO_DOMAINS
+        self._messages += 1
+
+    def _rcpt_accepted(self, event: Event | None) -> None:
+        self.recipients += 1
+        if self._config.rcpt_domain_max is not None and isinstance(event, commands.Rcpt):
+            self._domains |= {_domain(event.address)}
+
+    def _helo_accepted(self, event: Event | None) -> None:
+        self.extended = False
+
+    def _ehlo_accepted(self, event: Event | None) -> None:
+        self.extended = True
+
+    def _auth_succeeded(self, event: Event | None) -> None:
+        self.authenticated = True
+
+    def _client_told(self, event: Event | None) -> None:
+        self.extended = False
+        self.authenticated = (
+            isinstance(event, commands.Xclient) and event.attributes.login is not None
+        )
 
     def tls_started(self) -> None:
         """Forget what was said in the clear (RFC 3207 §4.2)."""
@@ -332,6 +343,18 @@ _CHECKS: Mapping[type[Event], Callable[..., None]] = {
     commands.Auth: SessionState._check_auth,
     commands.Xclient: SessionState._check_trust,
     commands.Xforward: SessionState._check_trust,
+}
+
+# What a request that was accepted changes beside the state.
+_EFFECTS: Mapping[Request, Callable[[SessionState, Event | None], None]] = {
+    commands.Mail: SessionState._mail_accepted,
+    commands.Rcpt: SessionState._rcpt_accepted,
+    commands.Helo: SessionState._helo_accepted,
+    commands.Ehlo: SessionState._ehlo_accepted,
+    commands.Lhlo: SessionState._ehlo_accepted,
+    commands.Auth: SessionState._auth_succeeded,
+    AuthResponse: SessionState._auth_succeeded,
+    commands.Xclient: SessionState._client_told,
 }
 
 # What can be asked in a state.

@@ -112,6 +112,6 @@ def _parse_address(text: str) -> str:
 
 
 def _parse_port(text: str) -> int:
-    if not _PORT.fullmatch(text) or grammar.number(text) > 65535:
+    if not _PORT.fullmatch(text) or int(text) > 65535:
         raise ValueError("not a port")
-    return grammar.number(text)
+    return int(text)
