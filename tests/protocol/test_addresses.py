@@ -136,7 +136,18 @@ INVISIBLE = {
     "right-to-left override": "\u202e",
     "byte order mark": "\ufeff",
 }
-PLACES = ["<{}@d>", '<"{}"@d>', "<a{}b@d>", "<a@d{}>", "<a@{}d>", "{}<a@d>", "<a@d{}", '<"\\{}"@d>']
+PLACES = [
+    "<@c{}:a@d>",
+    "<@{}c,@b:a@d>",
+    "<{}@d>",
+    '<"{}"@d>',
+    "<a{}b@d>",
+    "<a@d{}>",
+    "<a@{}d>",
+    "{}<a@d>",
+    "<a@d{}",
+    '<"\\{}"@d>',
+]
 EITHER: list[AddressSyntax] = ["lenient", "strict"]
 ALL: list[AddressSyntax] = [*EITHER, "local"]
 # What only a machine's own mail has, and what it is no more than other mail.

@@ -101,6 +101,11 @@ MAIL_WRONG = [
     *("MT-PRIORITY=+1", "MT-PRIORITY=-0", "MT-PRIORITY=01"),
     *("HOLDFOR", "HOLDFOR=", "HOLDFOR=x", "HOLDFOR=0", "HOLDFOR=-1", "HOLDFOR=1234567890"),
     *("HOLDUNTIL", "HOLDUNTIL=", "HOLDUNTIL=2014-04-03", "HOLDUNTIL=2014-04-03T23:01:00"),
+    *("HOLDUNTIL=2014-04-03T24:00:00Z", "HOLDUNTIL=2014-04-03T23:60:00Z"),
+    *("HOLDUNTIL=2014-04-03T23:01:60Z", "HOLDUNTIL=0000-04-03T23:01:00Z"),
+    *("HOLDUNTIL=2014-04-03T23:01:00+24:00", "HOLDUNTIL=2014-04-03T23:01:00+01:60"),
+    # No time zone's beginning and end of time: nobody could compute with it.
+    *("HOLDUNTIL=0001-01-01T00:00:00+00:01", "HOLDUNTIL=9999-12-31T23:59:59-00:01"),
     *("HOLDUNTIL=2014-02-30T23:01:00Z", "HOLDUNTIL=2014-04-03T23:01:00+99:00"),
 ]
 RCPT_WRONG = [
@@ -243,6 +248,13 @@ def test_parameters_of_the_user() -> None:
     assert refusal("X-COLOUR=red", EVERYTHING, "MAIL") == "555 5.5.4"
     # The table is the whole of what is understood.
     assert refusal("NOTIFY=NEVER", USERS, "RCPT") == "555 5.5.4"
+
+
+@pytest.mark.parametrize("character", ["\x80", "\x85", "\u2028", "\u202e", "\ufeff"])
+def test_no_value_has_a_character_that_does_not_show(character: str) -> None:
+    config = ProtocolConfig(mail_parameters={"X": Parameter(str)})
+    assert parse("X=ü", config, "MAIL").extra == {"X": "ü"}
+    assert refusal(f"X=ü{character}", config, "MAIL") == "501 5.5.4"
 
 
 def test_a_mistake_in_a_users_parser_is_not_hidden() -> None:

@@ -135,6 +135,8 @@ def test_commands(line: bytes, command: Command) -> None:
         (b"VRFY ", "501 5.5.4"),
         (b"VRFY a\x07b", "501 5.5.4"),
         (b"EXPN", "501 5.5.4"),
+        (b"HELP \x1b[2J", "501 5.5.4"),
+        ("HELP \u2028".encode(), "501 5.5.4"),
         (b"GET / HTTP/1.1", "421 4.7.0"),
         (b"post /x HTTP/1.0", "421 4.7.0"),
         (b"CONNECT mx.example:25 HTTP/1.1", "421 4.7.0"),

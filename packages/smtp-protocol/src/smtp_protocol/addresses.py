@@ -106,7 +106,8 @@ def parse_mailbox(text: str) -> str:
     """
     if not grammar.MAILBOX.fullmatch(text) or len(text) > _MAX_PATH:
         raise ValueError("no mailbox")
-    _check_mailbox(text)
+    _check_characters(text)
+    _check_domain_of(text)
     return text
 
 
@@ -131,7 +132,8 @@ def _parse_path(text: str, syntax: AddressSyntax) -> tuple[str, str]:
         raise ValueError("path too long")
     for hop in (groups["route"] or "").split(","):
         _check_domain(hop.removeprefix("@"))
-    _check_mailbox(mailbox)
+    _check_characters(match[0])
+    _check_domain_of(mailbox)
     rest = _behind(text, match.end())
     if syntax == "local" and rest.lstrip(" ").startswith("<"):
         raise ValueError("a name before the path")
@@ -145,14 +147,15 @@ def _behind(text: str, end: int) -> str:
     return rest
 
 
-def _check_mailbox(mailbox: str) -> None:
-    """See what the grammar does not: which characters, how long, and which literal.
+# What the grammar does not say. Each raises ValueError.
 
-    Raises:
-        ValueError: It is no mailbox.
-    """
-    if not mailbox.isascii() and not all(map(_allowed, mailbox)):
+
+def _check_characters(text: str) -> None:
+    if not text.isascii() and not all(map(_allowed, text)):
         raise ValueError("invisible character")
+
+
+def _check_domain_of(mailbox: str) -> None:
     domain = domain_of(mailbox)
     if domain.startswith("["):
         _check_literal(domain[1:-1])

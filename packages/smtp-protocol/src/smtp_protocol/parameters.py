@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Generic, Literal, TypeVar, cast
 
 from smtp_protocol import grammar, replies
@@ -33,10 +33,12 @@ _MAX_ORCPT = 500
 _BY = re.compile(r"([+-]?[0-9]{1,9});([NRnr])([Tt])?")
 # RFC 6710 §6: priority-value = (["-"] NZDIGIT) / "0"
 _PRIORITY = re.compile(r"-?[1-9]|0")
-# RFC 3339 §5.6: date-time = full-date "T" full-time, with an offset or "Z"
+# RFC 3339 §5.6: date-time = full-date "T" full-time;  full-time = partial-time time-offset
+#   time-offset = "Z" / ("+" / "-") time-hour ":" time-minute
+_HOUR_MINUTE = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _DATE_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
-    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+    rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt]{_HOUR_MINUTE}:[0-5][0-9](?:\.[0-9]{{1,6}})?"
+    rf"(?:[Zz]|[+-]{_HOUR_MINUTE})"
 )
 # RFC 4865 §6: future-release-interval = 1*9DIGIT, above 0
 _INTERVAL = re.compile(r"[0-9]{1,9}")
@@ -171,7 +173,12 @@ def parse_date_time(value: str | None) -> datetime:
     text = _given(value)
     if not _DATE_TIME.fullmatch(text):
         raise ValueError("not a date-time")
-    return datetime.fromisoformat(grammar.upper(text))
+    when = datetime.fromisoformat(grammar.upper(text))
+    try:
+        when.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("beyond the times that there are") from None
+    return when
 
 
 def parse_rrvs(value: str | None) -> RequireRecipientValidSince:
@@ -240,7 +247,7 @@ def parse_options(
     """
     for word in filter(None, text.split(" ")):
         match = grammar.ESMTP_PARAMETER.fullmatch(word)
-        if match is None:
+        if match is None or not word.isprintable():
             raise ParameterError(replies.BAD_PARAMETER)
         keyword, value = match.groups()
         keyword = keyword.upper()

@@ -105,8 +105,9 @@ def _lhlo(arg: str, config: ProtocolConfig) -> commands.Lhlo:
 
 def _hostname(arg: str, verb: str) -> str:
     # RFC 5321 §4.1.4: a server must not refuse a name for not being valid. Controls are no name.
-    if not arg or not arg.isprintable():
-        raise syntax_error(f"{verb} hostname")
+    if not arg:
+        raise syntax_error(SYNTAX[verb])
+    _refuse_controls(arg, verb)
     return arg
 
 
@@ -238,6 +239,11 @@ def _refuse_argument(arg: str, verb: str) -> None:
         raise syntax_error(SYNTAX[verb])
 
 
+def _refuse_controls(arg: str, verb: str) -> None:
+    if not arg.isprintable():
+        raise syntax_error(SYNTAX[verb])
+
+
 def _noop(arg: str, config: ProtocolConfig) -> commands.Noop:
     return commands.Noop(arg)
 
@@ -256,8 +262,9 @@ def _name(arg: str, verb: str, config: ProtocolConfig) -> tuple[str, bool]:
     utf8 = "SMTPUTF8" in config.extensions and grammar.upper(arg[-len(parameter) :]) == parameter
     if utf8:
         arg = arg[: -len(parameter)].rstrip(" ")
-    if not arg or not arg.isprintable():
+    if not arg:
         raise syntax_error(SYNTAX[verb])
+    _refuse_controls(arg, verb)
     syntax: AddressSyntax = "local" if config.address_syntax == "local" else "lenient"
     try:
         mailbox, rest = parse_forward_path(arg, syntax)
@@ -267,6 +274,7 @@ def _name(arg: str, verb: str, config: ProtocolConfig) -> tuple[str, bool]:
 
 
 def _help(arg: str, config: ProtocolConfig) -> commands.Help:
+    _refuse_controls(arg, "HELP")
     return commands.Help(arg)
 
 
