@@ -69,9 +69,14 @@ class AuthResult:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """Send this with 334, and wait for the response."""
+    """Send this with 334, and wait for the response.
+
+    With ``failed`` the client has failed already, and is only being told why: whatever it
+    responds, the failure counts.
+    """
 
     data: bytes
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

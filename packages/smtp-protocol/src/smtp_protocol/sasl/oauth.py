@@ -53,7 +53,7 @@ class _OAuth(Mechanism):
         if result.success:
             return Finished(result)
         self._failure = result
-        return Challenge(json.dumps(self.error).encode())
+        return Challenge(json.dumps(self.error).encode(), failed=True)
 
     @abstractmethod
     def parse(self, response: bytes) -> OAuthToken:
