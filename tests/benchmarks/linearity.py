@@ -10,19 +10,24 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
 from smtp_protocol import (
+    MECHANISMS,
     NEED_DATA,
+    AddressSyntax,
     Bdat,
     BodyChunk,
     Data,
+    ProtocolError,
     ProxyHeaderReader,
     Refused,
     Reply,
     ReplyReader,
     ServerConnection,
+    parse_forward_path,
     replies,
 )
 from smtp_protocol.config import ProtocolConfig
@@ -31,6 +36,8 @@ __all__ = ["CASES", "Case", "main", "ratios"]
 
 _CONFIG = ProtocolConfig(extensions=frozenset({"CHUNKING"}), data_size_limit=None)
 _TRANSACTION = b"MAIL FROM:<a@b.example>\r\nRCPT TO:<d@e.example>\r\n"
+_TOKEN = b"n,,\x01auth=Bearer %b\xff\x01\x01"
+_FIRST = b"n,,n=a,r=b"
 _REPEATS = 3
 _DOUBLINGS = 3
 
@@ -101,6 +108,25 @@ def _header(size: int) -> Callable[[], None]:
     return read
 
 
+def _path(text: str) -> Callable[[], None]:
+    syntaxes: tuple[AddressSyntax, ...] = ("lenient", "strict", "local")
+
+    def read() -> None:
+        for syntax in syntaxes:
+            with suppress(ValueError):
+                parse_forward_path(text, syntax)
+
+    return read
+
+
+def _response(mechanism: str, response: bytes) -> Callable[[], None]:
+    def respond() -> None:
+        with suppress(ProtocolError):
+            MECHANISMS[mechanism]().start(response)
+
+    return respond
+
+
 @dataclass(frozen=True)
 class Case:
     """One kind of input.
@@ -151,6 +177,16 @@ CASES = (
     Case("lines over the limit", lambda n: _commands((b"x" * 4999 + b"\n") * n, 1000), 500),
     Case("PROXY header, one octet a segment", lambda n: _header(max(n, 20)), 8_000),
     Case("replies, one octet a segment", lambda n: _replies(b"250-a\r\n250 b\r\n" * n, 1), 3_000),
+    Case("path of dots", lambda n: _path("<a" + "." * n), 100_000),
+    Case("path of atoms", lambda n: _path("<" + "a." * n), 100_000),
+    Case("path of words", lambda n: _path("<" + 'a."b".' * n), 50_000),
+    Case("path of quoted pairs", lambda n: _path('<"' + '\\"' * n), 100_000),
+    Case("path of spaces", lambda n: _path(" " * n + "x"), 100_000),
+    Case("path of hyphens", lambda n: _path("<a@" + "b-" * n + "!"), 100_000),
+    Case("path of labels", lambda n: _path("<a@" + "b." * n + "!"), 100_000),
+    Case("path of hops", lambda n: _path("<" + "@a," * n), 100_000),
+    Case("token of spaces", lambda n: _response("OAUTHBEARER", _TOKEN % (b" " * n)), 100_000),
+    Case("SCRAM extensions", lambda n: _response("SCRAM-SHA-1", _FIRST + b",p=x" * n), 100_000),
     Case("replies in one segment", lambda n: _replies(b"250-a\r\n250 b\r\n" * n, 1 << 40), 5_000),
 )
 
