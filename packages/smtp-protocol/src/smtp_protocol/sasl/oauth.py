@@ -17,8 +17,9 @@ __all__: list[str] = []
 # RFC 7628 §3.1: gs2-header kvsep *kvpair kvsep;  RFC 5801 §4: gs2-header = gs2-cb-flag ","
 # [gs2-authzid] ","
 _GS2_HEADER = re.compile(rb"[ny],(?:a=(?P<authzid>[^,]+))?,")
-# RFC 6750 §2.1: credentials = "Bearer" 1*SP b64token; the token is whatever one can see.
-_BEARER = re.compile(rb"(?i:auth=bearer) +(?:(?P<token>[!-~]+) *)?")
+# RFC 6750 §2.1: credentials = "Bearer" 1*SP b64token; the token is whatever is no control character
+# and no space.
+_BEARER = re.compile(rb"(?i:auth=bearer) +(?:(?P<token>[^\x00-\x20\x7f]+) *)?")
 
 
 @dataclass(frozen=True, slots=True)
