@@ -94,7 +94,7 @@ def plain_path(pattern: re.Pattern[str], argument: str) -> tuple[str, str | None
     if match is None:
         return None
     mailbox, rest = match.groups()
-    # What is no longer than a label has no label, and no path, that is too long.
+    # A mailbox that is no longer than one label may be cannot be too long in any of its parts.
     return (mailbox, rest) if len(mailbox) <= _MAX_LABEL else None
 
 

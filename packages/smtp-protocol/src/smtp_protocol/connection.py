@@ -41,8 +41,8 @@ _NO_BDAT = Bdat(0)
 _NO_CHUNK = ChunkReceiver(0)
 _NO_POLICY = BodyPolicy(_DEFAULT)
 
-# A verb that the server's author took over moves the state as the built-in one does, but for those
-# that would begin something else than lines.
+# A verb that the server's author took over moves the state as the built-in one does. Not so those
+# after which something else than command lines would come, or somebody else's session.
 _TAKEN_OVER: Final[Mapping[str, Request]] = {
     verb: command
     for verb, command in commands.BY_VERB.items()
@@ -294,7 +294,7 @@ class ServerConnection:
         """Tell what is wrong with the command in ``line``."""
         request = request_of(line)
         if request is not None and error.reply.code != 421:
-            # RFC 3207 §4: what the server does not do before STARTTLS it does not judge either.
+            # RFC 3207 §4: before STARTTLS 530 is the answer to malformed commands, too.
             try:
                 self._session.check_permission(request)
             except ProtocolError as permission:

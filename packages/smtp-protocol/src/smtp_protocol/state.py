@@ -221,10 +221,10 @@ class SessionState:
             check(self, event)
 
     def check_permission(self, request: Request) -> None:
-        """See whether the server does at all now what is asked for, be it well put or not.
+        """Check that STARTTLS or AUTH need not come first, whatever the arguments of ``request``.
 
         Raises:
-            ProtocolError: It does not before STARTTLS or AUTH.
+            ProtocolError: One of them must: 530.
         """
         config = self._config
         if self.current is State.UNTRUSTED:

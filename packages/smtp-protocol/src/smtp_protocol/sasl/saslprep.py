@@ -45,8 +45,8 @@ def saslprep(text: str, *, stored: bool = False) -> str:
 
 
 def _check_direction(text: str) -> None:
-    # RFC 3454 §6: with a character that is written from right to left, the first and the last are,
-    # and none is written from left to right.
+    # RFC 3454 §6: a text with a character that is written from right to left begins and ends with
+    # one, and has none that is written from left to right.
     if not any(map(stringprep.in_table_d1, text)):
         return
     if (

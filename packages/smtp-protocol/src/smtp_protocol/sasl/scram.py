@@ -121,9 +121,9 @@ class ScramKeys:
     ) -> Self:
         """Make keys for a name that nobody has, which no password fits.
 
-        They are the ``auth_data`` of an `AuthResult` without success. The client gets a salt and a
-        number all the same, always the same for a name, and cannot tell which names there are: if
-        they are as those of the keys that are stored.
+        Return them as the ``auth_data`` of an `AuthResult` with ``success=False``. The client then
+        sees a salt and an iteration count, always the same ones for a name. If they look like those
+        of the stored keys, it cannot find out which names exist.
 
         Args:
             login: What the mechanism asked with.

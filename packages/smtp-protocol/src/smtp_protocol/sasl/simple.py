@@ -12,7 +12,7 @@ from smtp_protocol.sasl.names import check_name
 
 __all__: list[str] = []
 
-# What no password has, for it would be another line, or another string, to whatever checks it.
+# A password with one of these would be two lines, or end early, for whatever checks it.
 _BREAKS_A_LINE = re.compile(rb"[\r\n\0]")
 
 
@@ -48,8 +48,8 @@ class CramMD5Response:
 
 
 def _login_password(login: bytes, password: bytes, authzid: bytes = b"") -> LoginPassword:
-    # A password is any octets but those: which encoding it is in, who stored it knows, and clients
-    # do send Latin-1. How long it may be, the limit of the line says.
+    # Any other octets can be a password. Its encoding is not checked, for some clients send Latin-1;
+    # its length is bounded by that of the line.
     if _BREAKS_A_LINE.search(password):
         raise ProtocolError(replies.BAD_AUTH_RESPONSE)
     return LoginPassword(login, password, authzid)
@@ -77,7 +77,7 @@ class Login(Mechanism):
     def respond(self, response: bytes) -> Step:
         """Take the name, then the password."""
         if self._login is None:
-            # Nothing is written on which encoding a name is in.
+            # No specification says which encoding the name has.
             self._login = check_name(response, utf8=False)
             return Challenge(b"Password:")
         return Ask(_login_password(self._login, response))
