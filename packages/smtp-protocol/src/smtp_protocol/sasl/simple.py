@@ -48,8 +48,8 @@ class CramMD5Response:
 
 
 def _login_password(login: bytes, password: bytes, authzid: bytes = b"") -> LoginPassword:
-    # Any other octets can be a password. Its encoding is not checked, for some clients send Latin-1;
-    # its length is bounded by that of the line.
+    # Any other octets can be a password. Its encoding is not checked: some clients send Latin-1.
+    # Its length is bounded by that of the line.
     if _BREAKS_A_LINE.search(password):
         raise ProtocolError(replies.BAD_AUTH_RESPONSE)
     return LoginPassword(login, password, authzid)
