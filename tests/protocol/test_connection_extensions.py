@@ -93,7 +93,7 @@ def test_lmtp_owes_a_reply_for_each_recipient(recipients: list[str]) -> None:
     for left in range(len(recipients), 0, -1):
         assert (connection.replies_owed, connection.reply_owed) == (left, True)
         assert (connection.state, connection.next_event()) == (State.DATA, PAUSED)
-        assert connection.send(replies.OK) == b"250 OK\r\n"
+        assert connection.send(replies.OK) == b"250 2.0.0 OK\r\n"
     assert connection.state is State.READY
     assert connection.next_event() == Noop("")
 

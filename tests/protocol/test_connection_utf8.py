@@ -98,8 +98,8 @@ def test_each_reply_of_lmtp() -> None:
     connection.receive_data(b".\r\n")
     assert connection.next_event() == BodyEnd()
     for _ in range(2):
-        assert connection.send(Reply(250, ("ü",))) == "250 ü\r\n".encode()
-    assert answers(connection, "NOOP", reply=Reply(250, ("ü",))) == [b"250 \\xfc\r\n"]
+        assert connection.send(Reply(250, ("ü",))) == "250 2.0.0 ü\r\n".encode()
+    assert answers(connection, "NOOP", reply=Reply(250, ("ü",))) == [b"250 2.0.0 \\xfc\r\n"]
 
 
 def test_without_the_extension() -> None:

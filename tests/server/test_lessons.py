@@ -217,7 +217,7 @@ async def test_16_lmtp_answers_once_for_many_recipients() -> None:
         await client.tell("LHLO c", "MAIL FROM:<a@b.example>")
         await client.tell("RCPT TO:<d@e.example>", "RCPT TO:<f@e.example>", "DATA")
         await client.send("x\r\n.\r\n")
-        assert [await client.reply(), await client.reply()] == ["250 OK", "250 OK"]
+        assert [await client.reply(), await client.reply()] == ["250 2.0.0 OK", "250 2.0.0 OK"]
 
 
 def test_17_the_command_line_does_not_apply_its_size(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,9 +35,9 @@ class PerRecipient(Box):
 
 async def begin(client: Dialogue, *recipients: str, data: bool = True) -> None:
     assert (await client.ask("LHLO client.test")).startswith("250-")
-    assert await client.ask("MAIL FROM:<anne@example.com>") == "250 OK"
+    assert await client.ask("MAIL FROM:<anne@example.com>") == "250 2.1.0 OK"
     for recipient in recipients:
-        assert await client.ask(f"RCPT TO:<{recipient}>") == "250 OK"
+        assert await client.ask(f"RCPT TO:<{recipient}>") == "250 2.1.5 OK"
     if data:
         assert (await client.ask("DATA")).startswith("354")
 
@@ -56,7 +56,7 @@ async def test_an_answer_for_each_recipient(wire: Wire) -> None:
             "250 2.0.0 0 a@example.com",
             "550 5.1.1 No such user",
             "250 2.0.0 2 a@example.com",
-            "250 OK",
+            "250 2.0.0 OK",
         ]
         assert handler.envelopes[0].content == b"Subject: x\r\n\r\nHi\r\n"
         await begin(client, "b@example.com")
@@ -89,7 +89,7 @@ async def test_greetings() -> None:
             assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("503")
         assert (await client.ask("LHLO")).startswith("501")
         assert (await client.ask("LHLO client.test")).startswith("250-")
-        assert await client.ask("MAIL FROM:<a@example.com>") == "250 OK"
+        assert await client.ask("MAIL FROM:<a@example.com>") == "250 2.1.0 OK"
     async with serve(Keeper(), "127.0.0.1", 0) as service, talking(service) as client:
         assert (await client.ask("LHLO client.test")).startswith("500")
 
@@ -106,8 +106,8 @@ async def test_one_answer_for_all() -> None:
     async with lmtp(handler) as service, talking(service) as client:
         await begin(client, "a@example.com", "b@example.com")
         await client.send(".\r\n")
-        assert await replies(client, 2) == ["250 Kept"] * 2
-        assert await client.ask("NOOP") == "250 OK"
+        assert await replies(client, 2) == ["250 2.0.0 Kept"] * 2
+        assert await client.ask("NOOP") == "250 2.0.0 OK"
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
@@ -122,7 +122,7 @@ async def test_too_few_or_too_many_answers(number: int) -> None:
         await begin(client, "a@example.com", "b@example.com")
         await client.send(".\r\n")
         assert [reply[:3] for reply in await replies(client, 2)] == ["451"] * 2
-        assert await client.ask("NOOP") == "250 OK"
+        assert await client.ask("NOOP") == "250 2.0.0 OK"
 
 
 async def test_a_hook_that_fails() -> None:
@@ -136,7 +136,7 @@ async def test_a_hook_that_fails() -> None:
         await begin(client, "a@example.com", "b@example.com", "c@example.com")
         await client.send(".\r\n")
         assert [reply[:3] for reply in await replies(client, 3)] == ["451"] * 3
-        assert await client.ask("NOOP") == "250 OK"
+        assert await client.ask("NOOP") == "250 2.0.0 OK"
 
 
 async def test_a_recipient_that_was_refused_has_no_answer() -> None:
@@ -147,7 +147,7 @@ async def test_a_recipient_that_was_refused_has_no_answer() -> None:
         assert (await client.ask("RCPT TO:<@>")).startswith("553")
         await client.ask("DATA")
         await client.send(".\r\nNOOP\r\n")
-        assert [r[:7] for r in await replies(client, 3)] == ["250 2.0", "250 2.0", "250 OK"]
+        assert [r[:7] for r in await replies(client, 3)] == ["250 2.0", "250 2.0", "250 2.0"]
 
 
 async def test_no_recipient() -> None:

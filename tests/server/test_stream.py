@@ -126,8 +126,8 @@ async def test_lmtp() -> None:
         await client.tell("RCPT TO:<b@example.com>", "RCPT TO:<c@example.com>", "DATA")
         await client.send("x\r\n.\r\n")
         assert [await client.reply() for _ in range(2)] == [
-            "250 b@example.com",
-            "250 c@example.com",
+            "250 2.0.0 b@example.com",
+            "250 2.0.0 c@example.com",
         ]
 
 

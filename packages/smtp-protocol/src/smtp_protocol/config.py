@@ -20,6 +20,9 @@ MAX_AUTH_LINE = 12288 + 2
 MAX_COMMAND_LINE = 4096
 
 
+_LMTP_EXTENSIONS = frozenset({"PIPELINING", "ENHANCEDSTATUSCODES"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolConfig:
     """What a `ServerConnection` has to know.
@@ -74,6 +77,11 @@ class ProtocolConfig:
     rcpt_parameters: Mapping[str, Parameter[RcptOptions]] = field(
         default_factory=lambda: RCPT_PARAMETERS
     )
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """The extensions that are on, with those that LMTP must have (RFC 2033 §5)."""
+        return self.extensions | _LMTP_EXTENSIONS if self.lmtp else self.extensions
 
     def __post_init__(self) -> None:
         if self.data_size_limit is not None and self.data_size_limit < 0:

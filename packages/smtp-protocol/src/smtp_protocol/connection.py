@@ -108,7 +108,7 @@ class ServerConnection:
         self._body: DataReceiver | ChunkReceiver = _NO_CHUNK
         self._policy = _NO_POLICY
         self._session = SessionState(config, tls=tls, trusted=trusted)
-        self._enhanced = "ENHANCEDSTATUSCODES" in config.extensions
+        self._enhanced = "ENHANCEDSTATUSCODES" in config.offered
         self._smtputf8 = "SMTPUTF8" in config.extensions
         self._eof = False
         self.state: State = self._session.current

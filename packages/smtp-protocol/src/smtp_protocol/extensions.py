@@ -70,7 +70,7 @@ def ehlo_keywords(
     lines += [
         line
         for name in ALL_EXTENSIONS
-        if name in config.extensions and (line := _line(name, config, tls, now))
+        if name in config.offered and (line := _line(name, config, tls, now))
     ]
     if trusted:
         lines += [f"XCLIENT {' '.join(XCLIENT_NAMES)}", f"XFORWARD {' '.join(XFORWARD_NAMES)}"]

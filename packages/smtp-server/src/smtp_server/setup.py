@@ -22,9 +22,6 @@ __all__: list[str] = []
 
 ConnectionT = TypeVar("ConnectionT")
 
-# RFC 2033 §5: an LMTP server must offer both.
-_LMTP_EXTENSIONS = frozenset({"PIPELINING", "ENHANCEDSTATUSCODES"})
-
 
 class ServerClass(Protocol):
     """A class of connections: `SMTP`, `LMTP`, or one of the user's own."""
@@ -202,12 +199,10 @@ def _offers(
 
 
 def _config(settings: Settings, lmtp: bool, auth: bool, verbs: frozenset[str]) -> ProtocolConfig:
-    extensions = {*settings.extensions, *(_LMTP_EXTENSIONS if lmtp else ())}
-    if settings.enable_SMTPUTF8:
-        extensions.add("SMTPUTF8")
+    utf8 = {"SMTPUTF8"} if settings.enable_SMTPUTF8 else set()
     return ProtocolConfig(
         data_size_limit=settings.data_size_limit,
-        extensions=frozenset(extensions),
+        extensions=frozenset(utf8.union(settings.extensions)),
         address_syntax=settings.address_syntax,
         bare_newline=settings.bare_newline,
         line_length_limit=settings.line_length_limit,
