@@ -280,7 +280,7 @@ async def test_22_the_null_sender_is_brackets() -> None:
     assert keeper.envelopes[0].mail_from == ""
 
 
-# 23, the relay that answers 250 whatever upstream said: tests/handlers/test_proxy.py.
+# 23, the relay that answers 250 whatever upstream said: tests/handlers/relay/test_proxy.py.
 
 
 async def test_24_the_authenticator_must_be_synchronous() -> None:

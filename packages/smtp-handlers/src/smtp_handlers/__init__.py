@@ -7,7 +7,7 @@ from smtp_handlers.front import Front, Gate, Inner
 from smtp_handlers.mailbox import Mailbox
 from smtp_handlers.message import AsyncMessage, Message
 from smtp_handlers.policies import RateLimit, RequireAuth, RestrictRecipients
-from smtp_handlers.proxy import Proxy
+from smtp_handlers.relay import Proxy
 from smtp_handlers.sink import Sink
 
 __all__ = [

@@ -99,6 +99,7 @@ from smtp_protocol.replies import EnhancedStatus, ProtocolError, Reply
 from smtp_protocol.reply_reader import ReplyReader
 from smtp_protocol.session import Envelope, Peer, Recipient, Session, TLSInfo
 from smtp_protocol.state import State
+from smtp_protocol.stuffing import DotStuffer
 from smtp_protocol.version import __version__
 from smtp_protocol.xclient import ClientAttributes
 
@@ -143,6 +144,7 @@ __all__ = [
     "CramMD5Response",
     "Data",
     "DeliverBy",
+    "DotStuffer",
     "Ehlo",
     "EnhancedStatus",
     "Envelope",

@@ -2,21 +2,20 @@
 
 import asyncio
 import logging
-import shutil
 import ssl
-from argparse import ArgumentParser
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Unpack
 
 import pytest
 from tests.handlers.clients import HELLO, Client, connected, running
+from tests.handlers.relay.driver import Options
 from tests.handlers.test_mailbox import files, leftovers, until
-from tests.handlers.upstreams import Upstream, make_certificate
+from tests.handlers.upstreams import Upstream
 
 from smtp_handlers import FanOut, Mailbox, Proxy
-from smtp_handlers.upstream import TLSMode
+from smtp_handlers.relay.target import TLSMode
 
 LINE = b"x" * 98 + b"\r\n"
 EXTENSIONS = ["DSN"]
@@ -35,21 +34,6 @@ ALL = (
 )
 
 
-class Options(TypedDict, total=False):
-    """Some of the keywords of Proxy."""
-
-    tls: TLSMode
-    tls_context: ssl.SSLContext | None
-    username: str
-    password: str
-    lmtp: bool
-    timeout: float
-    connect_timeout: float
-    pool_size: int
-    max_connections: int
-    max_hops: int
-
-
 @asynccontextmanager
 async def relay(
     upstream: Upstream, *, count: int = 1, **options: Unpack[Options]
@@ -63,6 +47,9 @@ async def relay(
             running(proxy, extensions=EXTENSIONS, enable_SMTPUTF8=True, data_size_limit=0)
         )
         yield tuple([await stack.enter_async_context(connected(here)) for _ in range(count)])
+
+
+pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 
 
 async def test_passed_on_step_by_step() -> None:
@@ -271,7 +258,7 @@ async def test_a_kept_connection_that_is_gone_loses_nothing() -> None:
 
 async def test_kept_connections_are_few_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     upstream = Upstream()
-    monkeypatch.setattr("smtp_handlers.proxy._KEPT", 0.05)
+    monkeypatch.setattr("smtp_handlers.relay.proxy._KEPT", 0.05)
     async with relay(upstream, count=4, pool_size=2) as clients:
         for client in clients:
             await client("MAIL FROM:<a@x.example>")
@@ -321,7 +308,7 @@ async def test_leaves_nothing_open_at_the_end_of_the_loop() -> None:
     ("mail", "rcpt"),
     [
         ("", ""),
-        (" SIZE=100 BODY=8BITMIME", ""),
+        (" BODY=8BITMIME", ""),
         (" BODY=7BIT", ""),
         (" SMTPUTF8 BODY=8BITMIME", ""),
         (" RET=HDRS ENVID=hi+20there", " NOTIFY=SUCCESS,DELAY ORCPT=rfc822;c@d"),
@@ -478,25 +465,6 @@ async def test_bare_newlines_are_not_passed_on() -> None:
 
 
 # Kinds of connections.
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl to make a certificate")
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
-
-
-@pytest.fixture
-def server_context(certificate: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    return context
-
-
-@pytest.fixture
-def trusting(certificate: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=certificate)
 
 
 TLS = ("STARTTLS", "AUTH PLAIN LOGIN", "8BITMIME")
@@ -656,79 +624,3 @@ async def test_with_fan_out(tmp_path: Path) -> None:
         del upstream.answers["end"]
         assert (await client.send()).code == 250
     assert len(files(tmp_path)) == 1
-
-
-# Arguments.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({}, "a host or a Unix socket"),
-        ({"remote_hostname": "a", "unix_socket": "/b"}, "a host or a Unix socket"),
-        ({"remote_hostname": "a", "remote_port": 0}, "a port is 1 to 65535, not 0"),
-        ({"remote_hostname": "a", "tls": "yes"}, "tls is one of required, opportunistic, off"),
-        ({"unix_socket": "/b", "tls": "required"}, "no TLS on a Unix socket"),
-        ({"remote_hostname": "a", "timeout": 0}, "above 0"),
-        ({"remote_hostname": "a", "max_hops": 0}, "above 0"),
-        ({"remote_hostname": "a", "username": "b"}, "a username needs a password"),
-        ({"remote_hostname": "a", **LOGIN, "tls": None}, "a password needs tls="),
-    ],
-)
-def test_arguments_that_cannot_be_meant(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Proxy(**arguments)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["mail.example"], (("mail.example", 25), "opportunistic", False, None)),
-        (["mail.example:26"], (("mail.example", 26), "opportunistic", False, None)),
-        (["mail.example", "587"], (("mail.example", 587), "opportunistic", False, None)),
-        (["smtp://mail.example"], (("mail.example", 25), "opportunistic", False, None)),
-        (["smtp://[::1]:26?tls=off"], (("::1", 26), "off", False, None)),
-        (["smtps://mail.example"], (("mail.example", 465), "implicit", False, None)),
-        (["lmtp://mail.example"], (("mail.example", 24), "opportunistic", True, None)),
-        (["lmtp:///run/a%20b"], ("/run/a b", "off", True, None)),
-        (
-            ["smtp://an%40ne@mail.example:587?tls=required"],
-            (("mail.example", 587), "required", False, b"an@ne"),
-        ),
-    ],
-)
-def test_from_cli(
-    arguments: list[str], expected: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SMTP_PROXY_PASSWORD", "secret")
-    target = Proxy.from_cli(ArgumentParser(), *arguments)._target
-    login = target.login.login if target.login else None
-    assert (target.address, target.tls, target.lmtp, login) == expected
-    assert "secret" not in repr(target)
-
-
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("http://mail.example", "begins with smtp, smtps, lmtp"),
-        ("smtp://a:b@mail.example", "the password is taken from the environment"),
-        ("smtp://mail.example?tls=yes", r"tls=required\|opportunistic"),
-        ("smtp://mail.example?tls=", r"tls=required\|opportunistic"),
-        ("smtp://mail.example?x", r"tls=required\|opportunistic"),
-        ("smtp://a@mail.example?tls=required", "a username needs a password"),
-        ("smtp://", "a host or a Unix socket"),
-    ],
-)
-def test_urls_that_cannot_be_meant(url: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SMTP_PROXY_PASSWORD", raising=False)
-    with pytest.raises(ValueError, match=message):
-        Proxy.from_cli(ArgumentParser(), url)
-
-
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "1", "2"]])
-def test_wrong_number_of_arguments(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        Proxy.from_cli(ArgumentParser(), *arguments)
-    assert "the handler proxy takes a URL" in capsys.readouterr().err

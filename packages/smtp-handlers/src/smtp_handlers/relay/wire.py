@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections import deque
 from typing import cast
@@ -12,10 +11,9 @@ from smtp_protocol import Reply, ReplyReader
 
 __all__: list[str] = []
 
-# Replies that may wait to be read. A server that sends more talks to itself.
-_MOST_UNREAD = 1000
-
-_BARE = re.compile(rb"\r\n?|\n")
+# Octets that may come while nobody reads a reply: more than LMTP's answers for a thousand
+# recipients. A server that sends more talks to itself.
+_MOST_UNREAD = 256 * 1024
 
 
 class WireError(Exception):
@@ -30,6 +28,7 @@ class Wire(asyncio.Protocol):
     def __init__(self) -> None:
         self._reader = ReplyReader()
         self._unread: deque[Reply] = deque()
+        self._octets_unread = 0
         self._failure: str | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
@@ -43,7 +42,7 @@ class Wire(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether the connection is there, and the peer has said nothing that is not read."""
-        return self._failure is None and not self._unread
+        return self._failure is None and not self._octets_unread
 
     async def reply(self) -> Reply:
         """Read the next reply.
@@ -55,7 +54,10 @@ class Wire(asyncio.Protocol):
             if self._failure is not None:
                 raise WireError(self._failure)
             await self.stir()
-        return self._unread.popleft()
+        reply = self._unread.popleft()
+        if not self._unread:
+            self._octets_unread = 0
+        return reply
 
     async def stir(self) -> None:
         """Wait until something comes, the connection is lost, or `wake` is called."""
@@ -92,10 +94,14 @@ class Wire(asyncio.Protocol):
         self._transport = transport
         self._reader = ReplyReader()
         self._unread.clear()
+        self._octets_unread = 0
 
     def abort(self) -> None:
         """Close the connection at once."""
-        self._fail("closed")
+        self._break("closed")
+
+    def _break(self, why: str) -> None:
+        self._fail(why)
         self._transport.abort()
 
     def _fail(self, why: str) -> None:
@@ -112,16 +118,17 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the peer sent."""
+        if self._failure is not None:
+            return
+        self._octets_unread += len(data)
         self._reader.receive_data(data)
         try:
             while (reply := self._reader.next_reply()) is not None:
                 self._unread.append(reply)
         except ValueError as error:
-            self._fail(str(error))
-        if len(self._unread) > _MOST_UNREAD:
-            self._fail("the server does not stop talking")
-        if self._failure is not None:
-            self._transport.abort()
+            self._break(str(error))
+        if self._octets_unread > _MOST_UNREAD:
+            self._break("the server does not stop talking")
         self.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -136,39 +143,3 @@ class Wire(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The peer takes more."""
         self._writable.set()
-
-
-class DotStuffer:
-    """Makes the octets of a message what stands on the wire after DATA (RFC 5321 §4.5.2).
-
-    Every line ends with CR LF then, for what one server takes for a line's end and another does
-    not is how messages are smuggled.
-    """
-
-    def __init__(self) -> None:
-        self._at_line_start = True
-        self._cr = b""
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Take the next part of the message; a CR at its end waits for what follows."""
-        data = self._cr + chunk
-        self._cr = b""
-        if data.endswith(b"\r"):
-            data, self._cr = data[:-1], b"\r"
-        return self._stuff(data)
-
-    def finish(self) -> bytes:
-        """End the message."""
-        rest = self._stuff(self._cr)
-        return rest + (b".\r\n" if self._at_line_start else b"\r\n.\r\n")
-
-    def _stuff(self, data: bytes) -> bytes:
-        if not data:
-            return data
-        newlines = data.count(b"\r\n")
-        if data.count(b"\n") != newlines or data.count(b"\r") != newlines:
-            data = _BARE.sub(b"\r\n", data)
-        if self._at_line_start and data.startswith(b"."):
-            data = b"." + data
-        self._at_line_start = data.endswith(b"\r\n")
-        return data.replace(b"\r\n.", b"\r\n..")

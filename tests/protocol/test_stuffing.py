@@ -1,9 +1,8 @@
-"""Wire: what stands on the wire after DATA, however the message came in pieces."""
+"""Stuffing: what stands on the wire after DATA, however the message came in pieces."""
 
 import pytest
 
-from smtp_handlers.wire import DotStuffer
-from smtp_protocol import NEED_DATA, BodyChunk, BodyEnd, Reply, ServerConnection
+from smtp_protocol import NEED_DATA, BodyChunk, BodyEnd, DotStuffer, Reply, ServerConnection
 
 MESSAGES = [
     (b"", b".\r\n"),

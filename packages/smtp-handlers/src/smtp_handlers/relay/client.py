@@ -1,4 +1,4 @@
-"""Upstream: the client's side of SMTP or LMTP, one connection and one transaction at a time."""
+"""Client: our side of SMTP or LMTP on one connection, one transaction at a time."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import base64
 import contextlib
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import AsyncIterator, Iterator
 
-from smtp_handlers.wire import DotStuffer, Wire, WireError
-from smtp_protocol import LoginPassword, Reply
+from smtp_handlers.relay.offers import Offers
+from smtp_handlers.relay.target import Target
+from smtp_handlers.relay.wire import Wire, WireError
+from smtp_protocol import DotStuffer, LoginPassword, Reply
 
 __all__: list[str] = []
-
-TLSMode = Literal["required", "opportunistic", "off", "implicit"]
 
 AWAY = Reply.parse("451 4.4.1 The next server does not answer, try again later")
 LOST = Reply.parse("451 4.4.1 The connection to the next server was lost, try again later")
@@ -30,6 +28,13 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Seconds for the farewells of connections that nobody waits for.
 _BRIEFLY = 10.0
 
+# A connection is used for so many messages and seconds, for servers count, and networks forget.
+_MOST_MAILS = 100
+_OLDEST = 300.0
+
+# Characters of an error's text: what the next server says can be endless.
+_LONGEST_WHY = 500
+
 
 class UpstreamError(Exception):
     """The next server cannot take the message now.
@@ -39,72 +44,78 @@ class UpstreamError(Exception):
     """
 
     def __init__(self, reply: Reply, why: str) -> None:
-        super().__init__(why)
+        super().__init__(why[:_LONGEST_WHY])
         self.reply = reply
+
+
+class SilenceError(UpstreamError):
+    """It did not answer in time."""
 
 
 class HandshakeError(UpstreamError):
     """TLS did not come about."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where the next server is and how to talk to it.
+class SlowHandshakeError(HandshakeError):
+    """TLS did not come about in time."""
 
-    Args:
-        address: Its host and port, or the path of a Unix socket.
-        tls: When TLS begins, and whether it must.
-        tls_context: What it accepts.
-        login: Who we are to it.
-        lmtp: Whether it speaks LMTP (RFC 2033).
-        timeout: Seconds for each of its replies, and for it to take each block of a message.
-        connect_timeout: Seconds until it is ready for MAIL.
-    """
 
-    address: tuple[str, int] | str
-    tls: TLSMode
-    tls_context: ssl.SSLContext | None
-    login: LoginPassword | None = field(repr=False)
-    lmtp: bool
-    timeout: float
-    connect_timeout: float
-
-    @property
-    def host(self) -> str | None:
-        """The name that its certificate is for."""
-        return self.address[0] if isinstance(self.address, tuple) else None
+class LoginError(UpstreamError):
+    """The next server does not let us in."""
 
 
 class Upstream:
     """A connection to the next server that is ready for MAIL.
 
     Attributes:
-        extensions: What its EHLO offers: the parameters of each keyword.
+        offers: What its EHLO offers.
         secure: Whether TLS is on.
         verified: Whether it has shown a certificate that was checked.
+        tls_failure: Why TLS is not on, if it was tried and done without.
         in_transaction: Whether it must be told RSET before another MAIL.
-        reused: Whether it has carried a message before.
+
+    Args:
+        target: What it is connected to.
+        wire: The connection.
+        now: The loop's time.
     """
 
-    def __init__(self, target: Target, wire: Wire) -> None:
+    def __init__(self, target: Target, wire: Wire, now: float) -> None:
         self._target = target
         self._wire = wire
+        self._old_at = now + _OLDEST
         self._closing = False
         # True while a reply, or the rest of a message, is due; for ever if that was broken off.
         self._midway = False
-        self.extensions: Mapping[str, str] = {}
+        self._mails = 0
+        self.offers = Offers()
         self.secure = False
         self.verified = False
+        self.tls_failure: str | None = None
         self.in_transaction = False
-        self.reused = False
 
     @property
     def usable(self) -> bool:
         """Whether another command makes sense."""
         return self._wire.idle and not self._closing and not self._midway
 
-    async def command(self, line: str) -> Reply:
+    @property
+    def used(self) -> bool:
+        """Whether this is not its first transaction."""
+        return self._mails > 1
+
+    def seconds_left(self, now: float) -> float:
+        """Tell for how long it may begin another transaction; 0 or less when it may not."""
+        if self._mails >= min(_MOST_MAILS, self.offers.most_mails or _MOST_MAILS):
+            return 0
+        return self._old_at - now
+
+    async def command(self, line: str, *, seconds: float | None = None) -> Reply:
         """Send one command and read its reply.
+
+        Args:
+            line: The command, without CR LF.
+            seconds: How long to wait for the reply, if not as long as for others.
 
         Raises:
             UpstreamError: There is none.
@@ -112,22 +123,39 @@ class Upstream:
         """
         if _CONTROL.search(line):
             raise ValueError(f"a command is one line without control characters: {line!r}")
+        if not self.usable:
+            # What is said unasked, too: it would be taken for our reply.
+            raise UpstreamError(LOST, "the connection was lost or broken off before")
         self._midway = True
         await self._send(line.encode() + b"\r\n")
-        reply = await self._reply()
+        reply = await self._reply(seconds)
         self._midway = False
         return reply
 
-    async def ask(self, line: str) -> Reply:
-        """Send MAIL or RCPT, whose reply is yes or no. Otherwise as `command`."""
-        begins = not self.in_transaction
+    async def mail(self, line: str) -> Reply:
+        """Send MAIL, which begins a transaction if the reply is positive. Otherwise as `command`.
+
+        A connection that was used before may be dead by now: it has less time to prove that it is
+        not, for there is another one to be had.
+        """
+        self._mails += 1
         self.in_transaction = True
-        reply = await self.command(line)
+        timeout = self._target.timeout
+        seconds = min(timeout, self._target.connect_timeout) if self.used else timeout
+        reply = await self._ask(line, seconds)
+        self.in_transaction = reply.positive
+        return reply
+
+    async def rcpt(self, line: str) -> Reply:
+        """Send RCPT; otherwise as `command`."""
+        return await self._ask(line)
+
+    async def _ask(self, line: str, seconds: float | None = None) -> Reply:
+        """Send a command whose reply is yes or no."""
+        reply = await self.command(line, seconds=seconds)
         if 300 <= reply.code < 400:
             self._closing = True
             raise _out_of_step(reply)
-        if begins:
-            self.in_transaction = reply.positive
         return reply
 
     async def data(self, chunks: AsyncIterator[bytes], answers: int) -> list[Reply]:
@@ -149,9 +177,12 @@ class Upstream:
         self._midway = True
         stuffer = DotStuffer()
         async for chunk in chunks:
-            if await self._send(stuffer.feed(chunk)):
-                # It said no before the end, and may not read on: the connection goes with it.
-                return [_refusal(await self._reply())]
+            await self._send(stuffer.feed(chunk))
+            if self._wire.unread:
+                break
+        if self._wire.unread:
+            # It said no before the end, and may not read on: the connection goes with it.
+            return [_refusal(await self._reply())]
         await self._send(stuffer.finish())
         replies = await self._final_replies(answers)
         self._midway = False
@@ -170,36 +201,39 @@ class Upstream:
         self._midway = False
         return replies
 
-    async def _send(self, octets: bytes) -> bool:
-        """Send a part of a message, and tell whether there is a reply by now."""
+    async def _send(self, octets: bytes) -> None:
         try:
-            with _translated():
+            with translated():
                 async with asyncio.timeout(self._target.timeout):
                     await self._wire.write(octets)
         except UpstreamError:
+            # A server that is gone may have said why.
             if not self._wire.unread:
                 raise
-        return self._wire.unread
 
     async def _final_replies(self, answers: int) -> list[Reply]:
-        # RFC 5321 §4.5.3.2.6 gives the end of data twice the time of a command.
-        replies = [await self._reply(times=2)]
-        if self._target.lmtp:
-            try:
-                while len(replies) < answers:
-                    replies.append(await self._reply(times=2))
-            except UpstreamError:
-                self._closing = True
-                replies += [LOST] * (answers - len(replies))
-        for reply in replies:
-            if 300 <= reply.code < 400:
-                raise _out_of_step(reply)
+        replies: list[Reply] = []
+        wanted = max(answers, 1) if self._target.lmtp else 1
+        try:
+            while len(replies) < wanted:
+                # RFC 5321 §4.5.3.2.6 gives the end of data twice the time of a command.
+                reply = await self._reply(2 * self._target.timeout)
+                if 300 <= reply.code < 400:
+                    self._closing = True
+                    reply = LOST  # out of step, and no yes
+                replies.append(reply)
+        except UpstreamError:
+            self._closing = True
+            if not replies:
+                raise
+            # For some recipients it has the message, and for the others nobody knows.
+            replies += [LOST] * (wanted - len(replies))
         self.in_transaction = False
         return replies
 
-    async def _reply(self, *, times: int = 1) -> Reply:
-        with _translated():
-            async with asyncio.timeout(times * self._target.timeout):
+    async def _reply(self, seconds: float | None = None) -> Reply:
+        with translated():
+            async with asyncio.timeout(self._target.timeout if seconds is None else seconds):
                 reply = await self._wire.reply()
         if reply.code == 421:
             self._closing = True
@@ -212,18 +246,16 @@ class Upstream:
             UpstreamError: The server does not confirm that.
         """
         if self.in_transaction:
-            async with _briefly():
-                reply = await self.command("RSET")
-                if reply.code != 250:
-                    raise UpstreamError(LOST, f"RSET: {reply!s}")
+            reply = await self.command("RSET", seconds=_BRIEFLY)
+            if reply.code != 250:
+                raise UpstreamError(LOST, f"RSET: {reply!s}")
             self.in_transaction = False
 
     async def quit(self) -> None:
         """Say goodbye, if that is possible, and close the connection."""
         try:
             if self.usable:
-                async with _briefly():
-                    await self.command("QUIT")
+                await self.command("QUIT", seconds=_BRIEFLY)
         except UpstreamError:
             pass
         finally:
@@ -243,43 +275,64 @@ class Upstream:
 
     # How a connection begins.
 
-    async def begin(self, name: str, *, starttls: bool) -> None:
-        """Read the greeting, say hello, and log in."""
-        greeting = await self._wire.reply()
+    async def begin(self, name: str, *, starttls: bool, until: float) -> None:
+        """Read the greeting, say hello, and log in.
+
+        Args:
+            name: What we call ourselves.
+            starttls: Whether to begin TLS if that is offered.
+            until: By when, in the loop's time, this is to be done: TLS that may be done without
+                gets half of the time that is left for it.
+
+        Raises:
+            UpstreamError: It came to nothing.
+        """
+        with translated():
+            greeting = await self._wire.reply()
         if greeting.code != 220:
             raise UpstreamError(AWAY, f"greeting: {greeting!s}")
         await self._hello(name)
-        if starttls and "STARTTLS" in self.extensions:
-            reply = await self.command("STARTTLS")
-            if reply.code == 220:
-                await self._start_tls()
-                await self._hello(name)
+        if starttls and "STARTTLS" in self.offers:
+            await self._start_tls(name, until)
         if self._target.tls == "required" and not self.secure:
             raise UpstreamError(NO_TLS, "STARTTLS is not offered")
         if self._target.login is not None:
             await self._log_in(self._target.login)
+        if not self.usable:
+            raise UpstreamError(AWAY, "the server closed the connection")
 
     async def _hello(self, name: str) -> None:
         reply = await self.command(f"{'LHLO' if self._target.lmtp else 'EHLO'} {name}")
         if reply.code == 250:
-            words = (line.partition(" ") for line in reply.lines[1:])
-            self.extensions = {keyword.upper(): rest for keyword, _, rest in words}
+            self.offers = Offers.parse(reply.lines[1:])
             return
         if reply.code >= 500 and not self._target.lmtp:
             # RFC 5321 §3.2: a server that does not know EHLO may know HELO.
             reply = await self.command(f"HELO {name}")
         if reply.code != 250:
             raise UpstreamError(AWAY, f"hello: {reply!s}")
-        self.extensions = {}
+        self.offers = Offers()
 
-    async def _start_tls(self) -> None:
+    async def _start_tls(self, name: str, until: float) -> None:
+        """Do all that TLS takes. A server may take the handshake, and close only then."""
         context = self._target.tls_context
         assert context is not None
+        if self._target.tls == "opportunistic":
+            now = asyncio.get_running_loop().time()
+            until = now + (until - now) / 2
         try:
-            await self._wire.start_tls(context, self._target.host)
-        except OSError as error:
+            async with asyncio.timeout_at(until):
+                reply = await self.command("STARTTLS")
+                if reply.code == 421:
+                    raise ConnectionResetError(str(reply))
+                if reply.code == 220:
+                    await self._wire.start_tls(context, self._target.host)
+                    self.tls_began(context)
+                    await self._hello(name)
+        except (TimeoutError, SilenceError) as error:
+            raise SlowHandshakeError(NO_HANDSHAKE, "TLS: not in time") from error
+        except (OSError, UpstreamError) as error:
             raise HandshakeError(NO_HANDSHAKE, f"TLS: {error}") from error
-        self.tls_began(context)
 
     def tls_began(self, context: ssl.SSLContext) -> None:
         """Take down what TLS is worth."""
@@ -287,87 +340,42 @@ class Upstream:
         self.verified = context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
 
     async def _log_in(self, login: LoginPassword) -> None:
-        offered = self.extensions.get("AUTH", "").upper().split()
+        offered = self.offers.mechanisms
         if "PLAIN" in offered:
             step = "AUTH PLAIN " + _base64(b"\0".join((b"", login.login, login.password)))
         elif "LOGIN" in offered:
             for word in ("AUTH LOGIN", _base64(login.login)):
-                reply = await self.command(word)
-                if reply.code != 334:
-                    raise UpstreamError(NO_LOGIN, f"AUTH: {reply!s}")
+                _expect(334, await self.command(word))
             step = _base64(login.password)
         else:
-            raise UpstreamError(NO_LOGIN, "neither AUTH PLAIN nor AUTH LOGIN is offered")
-        reply = await self.command(step)
-        if reply.code != 235:
-            raise UpstreamError(NO_LOGIN, f"AUTH: {reply!s}")
-
-
-async def connect(target: Target, name: str) -> Upstream:
-    """Connect to the next server.
-
-    Args:
-        target: Where it is.
-        name: What we call ourselves.
-
-    Raises:
-        UpstreamError: It is away, or not what it should be.
-    """
-    try:
-        return await _connect(target, name, starttls=target.tls in ("required", "opportunistic"))
-    except HandshakeError:
-        if target.tls != "opportunistic":
-            raise
-    # RFC 7435: TLS that cannot be had is done without.
-    return await _connect(target, name, starttls=False)
-
-
-async def _connect(target: Target, name: str, *, starttls: bool) -> Upstream:
-    with _translated(AWAY):
-        async with asyncio.timeout(target.connect_timeout):
-            wire = await _open(target)
-            upstream = Upstream(target, wire)
-            if target.tls == "implicit" and target.tls_context is not None:
-                upstream.tls_began(target.tls_context)
-            try:
-                await upstream.begin(name, starttls=starttls)
-            except BaseException:
-                wire.abort()
-                raise
-            return upstream
-
-
-async def _open(target: Target) -> Wire:
-    loop = asyncio.get_running_loop()
-    context = target.tls_context if target.tls == "implicit" else None
-    if isinstance(target.address, str):
-        _, wire = await loop.create_unix_connection(Wire, target.address)
-    else:
-        host, port = target.address
-        _, wire = await loop.create_connection(
-            Wire, host, port, ssl=context, server_hostname=host if context is not None else None
-        )
-    return wire
+            raise LoginError(NO_LOGIN, "neither AUTH PLAIN nor AUTH LOGIN is offered")
+        _expect(235, await self.command(step))
 
 
 @contextlib.contextmanager
-def _translated(reply: Reply = LOST) -> Iterator[None]:
-    """Make one kind of error of all those that a connection has."""
+def translated(reply: Reply = LOST) -> Iterator[None]:
+    """Make one kind of error of all those that a connection has.
+
+    Args:
+        reply: What the client is told.
+
+    Raises:
+        UpstreamError: In the place of the other.
+    """
     try:
         yield
     except ssl.SSLError as error:
         raise HandshakeError(NO_HANDSHAKE, f"TLS: {error}") from error
     except TimeoutError as error:
-        raise UpstreamError(reply, "no answer in time") from error
+        raise SilenceError(reply, "no answer in time") from error
     except (WireError, OSError) as error:
         raise UpstreamError(reply, str(error)) from error
 
 
-@contextlib.asynccontextmanager
-async def _briefly() -> AsyncIterator[None]:
-    with _translated():
-        async with asyncio.timeout(_BRIEFLY):
-            yield
+def _expect(code: int, reply: Reply) -> None:
+    # Its text is not repeated: it may repeat what we have sent.
+    if reply.code != code:
+        raise LoginError(NO_LOGIN, f"AUTH was answered {reply.code}")
 
 
 def _refusal(reply: Reply) -> Reply:

@@ -7,33 +7,46 @@ import logging
 import os
 import ssl
 from argparse import ArgumentParser
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Self, get_args
-from urllib.parse import unquote, urlsplit
+from typing import Self
 from weakref import WeakKeyDictionary
 
-from smtp_handlers.onward import Inspected, Refusal, mail_command, rcpt_command
-from smtp_handlers.pool import Pool
+from smtp_handlers.log import log
+from smtp_handlers.relay.answers import for_recipients, told
+from smtp_handlers.relay.client import LOST, Upstream, UpstreamError
+from smtp_handlers.relay.dialing import Dialer
+from smtp_handlers.relay.forwarding import (
+    Inspected,
+    Refusal,
+    mail_command,
+    rcpt_command,
+    room_for_field,
+)
+from smtp_handlers.relay.pool import Pool
+from smtp_handlers.relay.target import (
+    Target,
+    TLSMode,
+    make_address,
+    make_login,
+    make_tls,
+    own_name,
+    read_url,
+)
 from smtp_handlers.trace import new_identifier, received
-from smtp_handlers.upstream import LOST, Target, TLSMode, Upstream, UpstreamError, connect
 from smtp_protocol import (
     Answer,
     Envelope,
     Handler,
-    LoginPassword,
     MailOptions,
     RcptOptions,
     Reply,
     Server,
     Session,
-    replies,
 )
 
 __all__ = ["Proxy"]
-
-_log = logging.getLogger("smtp_handlers")
 
 # Seconds that a connection is kept for the next message.
 _KEPT = 60.0
@@ -41,14 +54,26 @@ _KEPT = 60.0
 # Where the command line takes the password from: what is on it every user of the system can read.
 _PASSWORD = "SMTP_PROXY_PASSWORD"
 
-_MODES: Mapping[str, TLSMode] = {mode: mode for mode in get_args(TLSMode)}
+_RECIPIENTS = Reply.parse("452 4.5.3 Too many recipients for the next server")
 
-# URL schemes: the default port, when TLS begins by default, and whether it is LMTP.
-_SCHEMES: Mapping[str, tuple[int, TLSMode | None, bool]] = {
-    "smtp": (25, None, False),
-    "smtps": (465, "implicit", False),
-    "lmtp": (24, None, True),
-}
+
+@dataclass(slots=True)
+class _Transaction:
+    """A session's transaction with the next server.
+
+    Attributes:
+        upstream: The connection.
+        pool: Where it belongs.
+        identifier: The message's name in our Received field.
+        least: The field, without a recipient in it.
+        accepted: The recipients that the next server has accepted.
+    """
+
+    upstream: Upstream
+    pool: Pool
+    identifier: str
+    least: bytes
+    accepted: list[str] = field(default_factory=list)
 
 
 class Proxy(Handler):
@@ -66,7 +91,8 @@ class Proxy(Handler):
     ``Received`` field is put in front of it.
 
     Args:
-        remote_hostname: The next server's name or address; ``None`` with ``unix_socket``.
+        remote_hostname: The next server's name or address; ``None`` with ``unix_socket``. All
+            addresses of the name are tried (RFC 8305).
         remote_port: Its port.
         unix_socket: The path of a Unix socket to connect to instead.
         tls: ``"required"``: STARTTLS, and the certificate must be in order. ``"opportunistic"``:
@@ -80,7 +106,7 @@ class Proxy(Handler):
         lmtp: Whether it speaks LMTP (RFC 2033); each recipient then has an answer of its own.
         local_hostname: What we call ourselves; by default what our own server does.
         timeout: Seconds for each of its answers, twice as many for that to a message.
-        connect_timeout: Seconds until it is ready, TLS and AUTH included.
+        connect_timeout: Seconds until it is ready, all addresses, TLS and AUTH included.
         pool_size: How many idle connections are kept, each for a minute at most.
         max_connections: How many connections there are at most; above, ``451 4.4.5``.
         max_hops: How many ``Received`` fields a message may have; above, ``554 5.4.6``
@@ -108,42 +134,50 @@ class Proxy(Handler):
         max_connections: int = 100,
         max_hops: int = 100,
     ) -> None:
-        address = _address(remote_hostname, remote_port, unix_socket)
-        if unix_socket is not None and tls not in (None, "off"):
-            raise ValueError("there is no TLS on a Unix socket")
-        if tls is None:
-            tls = "off" if unix_socket is not None else "opportunistic"
-        if tls not in _MODES:
-            raise ValueError(f"tls is one of {', '.join(_MODES)}, not {tls!r}")
+        address = make_address(remote_hostname, remote_port, unix_socket)
+        tls, tls_context = make_tls(tls, tls_context, unix=unix_socket is not None)
         if min(timeout, connect_timeout) <= 0 or min(max_connections, max_hops) < 1:
             raise ValueError("times and numbers are above 0")
         self._target = Target(
             address=address,
             tls=tls,
-            tls_context=tls_context or _default_context(tls),
-            login=_login(username, password, tls),
+            tls_context=tls_context,
+            login=make_login(username, password, tls),
             lmtp=lmtp,
             timeout=timeout,
             connect_timeout=connect_timeout,
         )
-        self._local_hostname = local_hostname
+        self._local_hostname = None if local_hostname is None else own_name(local_hostname)
         self._pool_size = pool_size
         self._max_connections = max_connections
         self._max_hops = max_hops
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
-        self._leases: WeakKeyDictionary[Session, Upstream] = WeakKeyDictionary()
+        self._transactions: WeakKeyDictionary[Session, _Transaction] = WeakKeyDictionary()
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Make one from a URL; what that does not say has the default.
+
+        Args:
+            url: ``smtp://user:password@host:port?tls=required``, with ``smtps`` for implicit TLS,
+                with ``lmtp``, or ``lmtp:///path`` for a Unix socket. User, password and path may
+                have ``%`` forms for what has another meaning in a URL (RFC 3986 §2.1).
+
+        Raises:
+            ValueError: It is none, or its parts do not go together. The error does not repeat it.
+        """
+        return cls(**read_url(url))
 
     @classmethod
     def from_cli(cls, parser: ArgumentParser, *args: str) -> Self:
         """Make one for the command line: a URL, or a host with or without a port.
 
-        The URL is ``smtp://user@host:port?tls=required``, or with ``smtps`` for implicit TLS, or
-        with ``lmtp``; ``lmtp:///path`` is a Unix socket. The password, if there is a user, is in
-        the environment's ``SMTP_PROXY_PASSWORD``.
+        The URL is that of `from_url` without the password, which is in the environment's
+        ``SMTP_PROXY_PASSWORD`` if there is a user.
         """
         match args:
             case (address,):
-                return cls._from_url(address if "://" in address else f"smtp://{address}")
+                arguments = read_url(address if "://" in address else f"smtp://{address}")
             case (host, port) if port.isascii() and port.isdigit():
                 return cls(host, int(port))
             case _:
@@ -151,27 +185,11 @@ class Proxy(Handler):
                     "the handler proxy takes a URL such as smtp://mail.example.com:25, "
                     "or a host and a port"
                 )
-
-    @classmethod
-    def _from_url(cls, url: str) -> Self:
-        parts = urlsplit(url)
-        if parts.scheme not in _SCHEMES:
-            raise ValueError(f"a URL of the next server begins with {', '.join(_SCHEMES)}: {url}")
-        if parts.password is not None:
+        if arguments["password"] is not None:
             raise ValueError(f"the password is taken from the environment, as {_PASSWORD}")
-        port, tls, lmtp = _SCHEMES[parts.scheme]
-        query = parts.query.removeprefix("tls=")
-        if parts.query and query not in _MODES:
-            raise ValueError(f"behind ? stands tls={'|'.join(_MODES)}: {url}")
-        return cls(
-            parts.hostname,
-            parts.port or port,
-            unix_socket=None if parts.hostname else unquote(parts.path) or None,
-            tls=_MODES[query] if query else tls,
-            username=unquote(parts.username) if parts.username else None,
-            password=os.environ.get(_PASSWORD) if parts.username else None,
-            lmtp=lmtp,
-        )
+        if arguments["username"] is not None:
+            arguments["password"] = os.environ.get(_PASSWORD)
+        return cls(**arguments)
 
     async def close(self) -> None:
         """Close the idle connections. They end with the event loop, too, and after a minute."""
@@ -187,21 +205,30 @@ class Proxy(Handler):
     ) -> Answer:
         """Begin a transaction with the next server."""
         await self._give_up(session)
+        identifier = new_identifier(session)
+        nobody = Envelope()
+        nobody.smtp_utf8 = mail_options.smtputf8
+        least = received(server, session, nobody, identifier)
         make_line = partial(
-            mail_command, address, mail_options, authenticated=session.authenticated
+            mail_command,
+            address,
+            mail_options,
+            field=len(least),
+            authenticated=session.authenticated,
         )
+        name = self._local_hostname or own_name(server.hostname)
+        pool = self._pool()
         try:
-            upstream, reply = await self._begin(self._local_hostname or server.hostname, make_line)
+            upstream, reply = await _begin(pool, session, name, make_line)
         except Refusal as refusal:
             return refusal.reply
         except UpstreamError as error:
             return _away(session, error)
         if not reply.positive:
-            self._pool().give_back(upstream)
-            return reply
-        self._leases[session] = upstream
+            return told(reply)
+        self._transactions[session] = _Transaction(upstream, pool, identifier, least)
         await super().handle_MAIL(server, session, envelope, address, mail_options)
-        return reply
+        return told(reply)
 
     async def handle_RCPT(
         self,
@@ -212,19 +239,26 @@ class Proxy(Handler):
         rcpt_options: RcptOptions,
     ) -> Answer:
         """Ask the next server about the recipient."""
-        upstream = self._leases.get(session)
-        if upstream is None:
+        transaction = self._transactions.get(session)
+        if transaction is None:
             return LOST
+        upstream, accepted = transaction.upstream, transaction.accepted
+        most = upstream.offers.most_recipients
+        if most is not None and len(accepted) >= most:
+            return _RECIPIENTS
         try:
-            reply = _told(await upstream.ask(rcpt_command(address, rcpt_options, upstream)))
+            reply = await upstream.rcpt(rcpt_command(address, rcpt_options, upstream))
         except Refusal as refusal:
             return refusal.reply
         except UpstreamError as error:
-            self._release(session)
             return _away(session, error)
+        finally:
+            if not upstream.usable:
+                self._release(session)
         if reply.positive:
+            accepted.append(address)
             await super().handle_RCPT(server, session, envelope, address, rcpt_options)
-        return reply
+        return told(reply)
 
     async def handle_STREAM(
         self,
@@ -234,81 +268,66 @@ class Proxy(Handler):
         chunks: AsyncIterator[bytes],
     ) -> Answer | Sequence[Answer]:
         """Hand the next server the message."""
-        upstream = self._leases.pop(session, None)
-        if upstream is None:
+        transaction = self._transactions.pop(session, None)
+        if transaction is None:
             return LOST
-        options = envelope.mail_options
-        field = received(server, session, envelope, new_identifier(session))
-        message = Inspected(field, chunks, options, upstream.extensions, self._max_hops)
-        send = upstream.bdat if options.body == "BINARYMIME" else upstream.data
+        upstream, accepted = transaction.upstream, transaction.accepted
         try:
-            answers = [_told(reply) for reply in await send(message, len(envelope.rcpt_tos))]
+            field = _field(server, session, envelope, transaction)
+            options = envelope.mail_options
+            message = Inspected(field, chunks, options, upstream.offers, self._max_hops)
+            send = upstream.bdat if options.body == "BINARYMIME" else upstream.data
+            answers = await send(message, len(accepted))
         except Refusal as refusal:
             return refusal.reply
         except UpstreamError as error:
             return _away(session, error)
         finally:
-            self._pool().give_back(upstream)
-        return answers if len(answers) > 1 else answers[0]
+            transaction.pool.give_back(upstream)
+        if LOST in answers:
+            log(logging.WARNING, session, "The next server did not answer for all recipients")
+        return for_recipients(envelope.rcpt_tos, accepted, [told(answer) for answer in answers])
 
     async def handle_RSET(self, server: Server, session: Session, envelope: Envelope) -> Answer:
         """Give up the transaction."""
         await self._give_up(session)
-        return replies.OK
+        return await super().handle_RSET(server, session, envelope)
 
     async def handle_QUIT(self, server: Server, session: Session, envelope: Envelope) -> Answer:
         """Give up the transaction."""
         self._release(session)
-        return replies.BYE
+        return await super().handle_QUIT(server, session, envelope)
 
     async def handle_DISCONNECT(self, server: Server, session: Session) -> None:
         """Give up the transaction."""
         self._release(session)
 
-    async def _begin(self, name: str, make_line: _MakeLine) -> tuple[Upstream, Reply]:
-        """Get a connection, and say MAIL.
-
-        One that was kept may have been closed meanwhile; nothing is lost then with trying another.
-        """
-        pool = self._pool()
-        while True:
-            upstream = await pool.take(name)
-            try:
-                reply = await upstream.ask(make_line(upstream))
-                if reply.code != 421 or not upstream.reused:
-                    return upstream, _told(reply)
-            except BaseException as error:
-                pool.give_back(upstream)
-                if not (upstream.reused and isinstance(error, UpstreamError)):
-                    raise
-            else:
-                pool.drop(upstream)
-
     async def _give_up(self, session: Session) -> None:
         """End the transaction, if there is one."""
-        upstream = self._leases.pop(session, None)
-        if upstream is None:
+        transaction = self._transactions.pop(session, None)
+        if transaction is None:
             return
         try:
-            await upstream.reset()
+            await transaction.upstream.reset()
         except UpstreamError as error:
             _away(session, error)
         finally:
-            self._pool().give_back(upstream)
+            transaction.pool.give_back(transaction.upstream)
 
     def _release(self, session: Session) -> None:
         """The same, but nobody waits for it."""
-        upstream = self._leases.pop(session, None)
-        if upstream is not None:
-            self._pool().give_back(upstream)
+        transaction = self._transactions.pop(session, None)
+        if transaction is not None:
+            transaction.pool.give_back(transaction.upstream)
 
     def _pool(self) -> Pool:
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None:
-            self._pools = {old: pool for old, pool in self._pools.items() if not old.is_closed()}
+            for old in [old for old in self._pools if old.is_closed()]:
+                self._pools.pop(old, None)
             pool = self._pools[loop] = Pool(
-                partial(connect, self._target),
+                Dialer(self._target).connect,
                 size=self._pool_size,
                 most=self._max_connections,
                 seconds=_KEPT,
@@ -316,50 +335,57 @@ class Proxy(Handler):
         return pool
 
 
-_MakeLine = Callable[[Upstream], str]
+async def _begin(
+    pool: Pool, session: Session, name: str, make_line: Callable[[Upstream], str]
+) -> tuple[Upstream, Reply]:
+    """Get a connection, and say MAIL.
+
+    One that was used before may be dead, or have reached a limit of the next server for one
+    session: nothing is lost then with asking again on a fresh one. When the reply is negative the
+    connection has been given back.
+    """
+    fresh = False
+    while True:
+        upstream = await pool.take(name, fresh=fresh)
+        try:
+            reply = await upstream.mail(make_line(upstream))
+        except UpstreamError:
+            pool.drop(upstream)
+            if not upstream.used:
+                raise
+            fresh = True
+            continue
+        except BaseException:
+            pool.give_back(upstream)
+            raise
+        if upstream.tls_failure is not None and not upstream.used:
+            log(logging.WARNING, session, "Went on without TLS: %r", upstream.tls_failure)
+        if reply.positive:
+            return upstream, reply
+        if not _may_be_about_the_session(reply):
+            pool.give_back(upstream)
+            return upstream, reply
+        pool.retire(upstream)
+        if not upstream.used:
+            return upstream, reply
+        fresh = True
 
 
-def _address(
-    host: str | None, port: int, path: str | os.PathLike[str] | None
-) -> tuple[str, int] | str:
-    if (host is None) == (path is None):
-        raise ValueError("the next server is a host or a Unix socket: give one of the two")
-    if path is not None:
-        return os.fspath(path)
-    if not 0 < port < 65536:
-        raise ValueError(f"a port is 1 to 65535, not {port}")
-    return host or "", port
+def _may_be_about_the_session(reply: Reply) -> bool:
+    # 503 is "bad sequence of commands": not of ours on a connection that is new.
+    return reply.code < 500 or reply.code == 503
 
 
-def _told(reply: Reply) -> Reply:
-    """Make what the client is told of what the next server said."""
-    # RFC 5321 §3.8: our own session goes on.
-    return replace(reply, code=451) if reply.code == 421 else reply
+def _field(
+    server: Server, session: Session, envelope: Envelope, transaction: _Transaction
+) -> bytes:
+    """Make our Received field, without the recipient if that is more than was announced."""
+    least = transaction.least
+    field = received(server, session, envelope, transaction.identifier)
+    room = room_for_field(envelope.mail_options, transaction.upstream.offers, len(least))
+    return least if room is not None and len(field) > room else field
 
 
 def _away(session: Session, error: UpstreamError) -> Reply:
-    _log.warning("[%s] The next server failed: %r", session.id, str(error))
+    log(logging.WARNING, session, "The next server failed: %r", str(error))
     return error.reply
-
-
-def _default_context(tls: TLSMode) -> ssl.SSLContext | None:
-    if tls == "off":
-        return None
-    if tls != "opportunistic":
-        return ssl.create_default_context()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _login(username: str | None, password: str | None, tls: TLSMode) -> LoginPassword | None:
-    if username is None and password is None:
-        return None
-    if username is None or password is None:
-        raise ValueError("a username needs a password, and the reverse")
-    if tls == "opportunistic":
-        raise ValueError(
-            "a password needs tls='required' or 'implicit', or 'off' to send it in the clear"
-        )
-    return LoginPassword(username.encode(), password.encode())
