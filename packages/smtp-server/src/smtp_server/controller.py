@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
-from concurrent.futures import Future
+from collections.abc import Sequence
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Self, Unpack
 
 from smtp_protocol import AnyHandler
-from smtp_server.service import GRACE, Listening, Service
-from smtp_server.settings import SharedKeywords, SMTPKeywords
-from smtp_server.setup import Setup
-from smtp_server.smtp import SMTP
+from smtp_server.controller_base import (
+    BaseController,
+    TCPController,
+    UnixController,
+    refuse_loop,
+    seconds_of,
+)
+from smtp_server.service import GRACE, Service
+from smtp_server.settings import SharedKeywords
+from smtp_server.thread import TIMEOUT_VARIABLES, ServerThread
 from smtp_server.tls import TLSSource
 
 __all__ = [
@@ -23,207 +31,71 @@ __all__ = [
     "UnthreadedController",
 ]
 
-# The second name is what programs that come from the older library set.
-_TIMEOUT_VARIABLES = ("SMTP_SERVER_CONTROLLER_TIMEOUT", "AIOSMTPD_CONTROLLER_TIMEOUT")
 
-
-class _Base:
-    """What all controllers have: a handler, its keywords, and a service."""
-
-    def __init__(
-        self,
-        handler: AnyHandler,
-        loop: asyncio.AbstractEventLoop | None,
-        ssl_context: TLSSource | None,
-        server_hostname: str | None,
-        keywords: SharedKeywords,
-    ) -> None:
-        self.handler = handler
-        self.loop = loop
-        self.ssl_context = ssl_context
-        self.SMTP_kwargs: SMTPKeywords = {
-            "enable_SMTPUTF8": True,
-            "hostname": server_hostname,
-            "loop": None,
-            **keywords,
-        }
-        #: The protocol of the newest connection.
-        self.smtpd: SMTP | None = None
-        self.service: Service | None = None
-        self._setup: Setup | None = None
-        self._made = False
-        if type(self).factory is _Base.factory:
-            # Handler and keywords are looked at now rather than by `start`. A subclass's factory
-            # may need what its constructor has yet to do.
-            self.factory()
-
-    def factory(self) -> SMTP:
-        """Make the protocol of a new connection. Override it for a subclass of `SMTP`."""
-        if self._setup is None:
-            self._setup = SMTP(self.handler, **self.SMTP_kwargs).setup
-        return SMTP(self.handler, setup=self._setup)
-
-    @property
-    def server(self) -> Listening | None:
-        """The listening server; ``None`` while stopped."""
-        servers = self.service.servers if self.service is not None else []
-        return servers[0] if servers else None
-
-    def _make_service(self) -> Service:
-        # Whatever is wrong with the factory shows now, and not with the first client.
-        self.factory()
-        service = Service(
-            self.factory, ssl_context=self.ssl_context, connected=self._note_connection
-        )
-        self._listen(service)
-        if self._made:
-            service.reload_tls()  # what is started again reads its certificates again
-        self._made = True
-        return service
-
-    def _note_connection(self, smtp: SMTP) -> None:
-        self.smtpd = smtp
-
-    def _listen(self, service: Service) -> None:
-        raise NotImplementedError
-
-    def _started(self, service: Service) -> None:
-        self.service = service
-
-
-class _TCP(_Base):
-    """Listening on a TCP port."""
-
-    def __init__(
-        self,
-        handler: AnyHandler,
-        hostname: str | None = None,
-        port: int = 8025,
-        loop: asyncio.AbstractEventLoop | None = None,
-        *,
-        ssl_context: TLSSource | None = None,
-        server_hostname: str | None = None,
-        **smtp_keywords: Unpack[SharedKeywords],
-    ) -> None:
-        self.hostname = "localhost" if hostname is None else hostname
-        self._wanted_port = port
-        self.port = port
-        super().__init__(handler, loop, ssl_context, server_hostname, smtp_keywords)
-
-    def _listen(self, service: Service) -> None:
-        service.listen(self.hostname, self._wanted_port)
-
-    def _started(self, service: Service) -> None:
-        super()._started(service)
-        address = service.addresses[0]
-        if isinstance(address, tuple):
-            self.port = address[1]
-
-
-class _Unix(_Base):
-    """Listening on a Unix socket."""
-
-    def __init__(
-        self,
-        handler: AnyHandler,
-        unix_socket: str | os.PathLike[str],
-        loop: asyncio.AbstractEventLoop | None = None,
-        *,
-        ssl_context: TLSSource | None = None,
-        server_hostname: str | None = None,
-        **smtp_keywords: Unpack[SharedKeywords],
-    ) -> None:
-        self.unix_socket = os.fspath(unix_socket)
-        super().__init__(handler, loop, ssl_context, server_hostname, smtp_keywords)
-
-    def _listen(self, service: Service) -> None:
-        service.listen_unix(self.unix_socket)
-
-
-class _Threaded(_Base):
-    """A service in a thread with an event loop of its own."""
+class _Threaded(BaseController):
+    """A service in a thread of its own."""
 
     #: Seconds that `start` waits for the server to listen.
     ready_timeout: float = 1.0
 
-    _thread: threading.Thread | None = None
-    _stop_request: Future[float] | None = None
+    _thread: ServerThread | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that the server runs in; while it is stopped, the one that was given."""
+        running = self._thread is not None and self._thread.alive
+        return self._thread.loop if self._thread is not None and running else self._given_loop
 
     def start(self) -> None:
         """Start the server, and return when it listens.
 
         Raises:
             OSError: The address is not to be had; the text says why.
-            TimeoutError: It does not listen after ``ready_timeout`` seconds.
-            RuntimeError: It was started already.
+            TimeoutError: It does not listen after ``ready_timeout`` seconds; the text says what
+                took so long. The time to bind does not count.
+            RuntimeError: It was started already, the loop that was given is closed or running, or
+                the system has no thread for it.
         """
-        if self._thread is not None:
+        if self._thread is not None and self._thread.alive:
             raise RuntimeError("the controller is started already; stop it first")
         timeout = self._ready_timeout()
-        ready: Future[Service] = Future()
-        self._stop_request = Future()
-        self._thread = threading.Thread(
-            target=self._run, args=(ready, self._stop_request), name="smtp-server", daemon=True
+        refuse_loop(self._given_loop)
+        service, sockets = self._make_service()
+        check = partial(self._check, service)
+        self._thread = ServerThread(
+            service, sockets, loop=self._given_loop, check=check, grace=self.grace
         )
-        self._thread.start()
         try:
-            self._started(ready.result(timeout))
-        except TimeoutError:
-            if ready.done():
-                self.stop()
-                raise
-            self._stop_request.set_result(0.0)
-            self._thread = None
-            raise TimeoutError(
-                f"the server was not ready within {timeout:g} seconds; "
-                f"raise ready_timeout or {_TIMEOUT_VARIABLES[0]}"
-            ) from None
+            self._thread.start(timeout)
         except BaseException:
-            self.stop()
+            self._thread = None
             raise
+        self.service = service
 
-    def stop(self, grace: float = GRACE) -> None:
+    def stop(self, grace: float | None = None) -> None:
         """Stop the server, and return when it has stopped. Does nothing when it was not started.
 
+        In a hook, which the server has to wait for, it returns at once, and the server stops
+        afterwards.
+
         Args:
-            grace: Seconds that running transactions have to finish.
+            grace: Seconds that running transactions have to finish; those of the controller by
+                default.
         """
-        thread, self._thread = self._thread, None
-        if thread is None or self._stop_request is None:
+        seconds = self._grace(grace)
+        thread = self._thread
+        if thread is None:
             return
-        if not self._stop_request.done():
-            self._stop_request.set_result(grace)
-        thread.join()
-        self.service = None
+        thread.stop(seconds)
+        if self._thread is thread and not thread.alive:
+            self._thread = self.service = None
 
     def _ready_timeout(self) -> float:
-        for variable in _TIMEOUT_VARIABLES:
+        for variable in TIMEOUT_VARIABLES:
             text = os.environ.get(variable)
             if text is not None:
-                try:
-                    return float(text)
-                except ValueError:
-                    raise ValueError(f"{variable} is a number of seconds, not {text!r}") from None
-        return self.ready_timeout
-
-    def _run(self, ready: Future[Service], stop: Future[float]) -> None:
-        if self.loop is None:
-            with asyncio.Runner() as runner:
-                runner.run(self._serve(ready, stop))
-        else:
-            asyncio.set_event_loop(self.loop)
-            self.loop.run_until_complete(self._serve(ready, stop))
-
-    async def _serve(self, ready: Future[Service], stop: Future[float]) -> None:
-        try:
-            service = self._make_service()
-            if not stop.done():
-                await service.start()
-        except BaseException as error:
-            ready.set_exception(error)
-            return
-        ready.set_result(service)
-        await service.close(await asyncio.wrap_future(stop))
+                return seconds_of(variable, text, zero=False)
+        return seconds_of("ready_timeout", self.ready_timeout, zero=False)
 
     def __enter__(self) -> Self:
         self.start()
@@ -238,16 +110,33 @@ class _Threaded(_Base):
         self.stop()
 
 
-class _Unthreaded(_Base):
+class _Unthreaded(BaseController):
     """A service in an event loop that the program runs itself."""
+
+    _own_loop: asyncio.AbstractEventLoop | None = None
+    _sockets: Sequence[socket.socket] = ()
+
+    @cached_property
+    def ended(self) -> threading.Event:
+        """Set when the server has ended, for who waits in another thread."""
+        return threading.Event()
+
+    @cached_property
+    def _endings(self) -> set[asyncio.Task[None]]:
+        return set()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop: the one that was given, or the one that `begin` has made."""
+        return self._given_loop or self._own_loop
 
     def begin(self) -> None:
         """Start the server, in a loop that is not running yet.
 
         Raises:
             OSError: The address is not to be had; the text says why.
-            RuntimeError: A loop is running (there, use `smtp_server.serve`), or it was begun
-                already.
+            RuntimeError: A loop is running (there, use `smtp_server.serve`), the one that was
+                given is closed, or the controller was begun already.
         """
         if self.service is not None:
             raise RuntimeError("the controller was begun already; end it first")
@@ -257,25 +146,72 @@ class _Unthreaded(_Base):
             pass
         else:
             raise RuntimeError("an event loop is running; inside of it, use smtp_server.serve")
-        if self.loop is None:
-            self.loop = asyncio.new_event_loop()
-        service = self._make_service()
-        self.loop.run_until_complete(service.start())
-        self._started(service)
+        refuse_loop(self._given_loop)
+        loop = self.loop
+        if loop is None or loop.is_closed():
+            loop = self._own_loop = asyncio.new_event_loop()
+        service, sockets = self._make_service()
+        try:
+            loop.run_until_complete(self._begin(service))
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        self.service, self._sockets = service, sockets
+        self.ended.clear()
 
-    async def finalize(self, grace: float = GRACE) -> None:
-        """Stop the server from inside the running loop."""
-        service, self.service = self.service, None
+    async def _begin(self, service: Service) -> None:
+        self._check(service)
+        await service.start()
+
+    async def finalize(self, grace: float | None = None) -> None:
+        """Stop the server from inside the running loop.
+
+        Args:
+            grace: Seconds that running transactions have to finish; those of the controller by
+                default.
+        """
+        seconds = self._grace(grace)
+        service = self.service
         if service is not None:
-            await service.close(grace)
+            await service.close(seconds)
+            self._finish(service)
 
-    def end(self, grace: float = GRACE) -> None:
-        """Stop the server, when the loop has stopped running."""
-        if self.loop is not None:
-            self.loop.run_until_complete(self.finalize(grace))
+    def end(self, grace: float | None = None) -> None:
+        """Stop the server; in a loop that is running, soon.
+
+        There it is only scheduled, so that a signal handler can call it: ``ended`` is set when it
+        is done. In a coroutine ``await finalize()`` waits for it. After the end of the loop it
+        waits, and does nothing when the server was ended before.
+
+        Args:
+            grace: As for `finalize`.
+        """
+        seconds = self._grace(grace)
+        loop, service = self.loop, self.service
+        if loop is None or service is None:
+            return
+        if loop.is_running():
+            loop.call_soon_threadsafe(self._schedule_end, loop, seconds)
+        elif loop.is_closed():
+            self._finish(service)
+        else:
+            loop.run_until_complete(self.finalize(seconds))
+
+    def _schedule_end(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        task = loop.create_task(self.finalize(seconds))
+        self._endings.add(task)  # the loop itself does not keep it
+        task.add_done_callback(self._endings.discard)
+
+    def _finish(self, service: Service) -> None:
+        if self.service is service:
+            for sock in self._sockets:
+                sock.close()
+            self.service = None
+            self.ended.set()
 
 
-class Controller(_Threaded, _TCP):
+class Controller(_Threaded, TCPController):
     """An SMTP server in a thread of its own, on a TCP port.
 
     Args:
@@ -288,6 +224,7 @@ class Controller(_Threaded, _TCP):
             ``SMTP_SERVER_CONTROLLER_TIMEOUT`` goes before.
         ssl_context: With one, TLS begins with the connection.
         server_hostname: What the server calls itself.
+        grace: Seconds that running transactions have to finish when the server stops.
         **smtp_keywords: Those of `SMTP`; SMTPUTF8 is on unless they say otherwise.
 
     Raises:
@@ -305,9 +242,10 @@ class Controller(_Threaded, _TCP):
         ready_timeout: float = 1.0,
         ssl_context: TLSSource | None = None,
         server_hostname: str | None = None,
+        grace: float = GRACE,
         **smtp_keywords: Unpack[SharedKeywords],
     ) -> None:
-        self.ready_timeout = ready_timeout
+        self.ready_timeout = seconds_of("ready_timeout", ready_timeout, zero=False)
         super().__init__(
             handler,
             hostname,
@@ -315,11 +253,12 @@ class Controller(_Threaded, _TCP):
             loop,
             ssl_context=ssl_context,
             server_hostname=server_hostname,
+            grace=grace,
             **smtp_keywords,
         )
 
 
-class UnixSocketController(_Threaded, _Unix):
+class UnixSocketController(_Threaded, UnixController):
     """An SMTP server in a thread of its own, on a Unix socket.
 
     Args:
@@ -329,6 +268,7 @@ class UnixSocketController(_Threaded, _Unix):
         ready_timeout: Seconds that `start` waits.
         ssl_context: With one, TLS begins with the connection.
         server_hostname: What the server calls itself.
+        grace: Seconds that running transactions have to finish when the server stops.
         **smtp_keywords: Those of `SMTP`; SMTPUTF8 is on unless they say otherwise.
     """
 
@@ -341,22 +281,24 @@ class UnixSocketController(_Threaded, _Unix):
         ready_timeout: float = 1.0,
         ssl_context: TLSSource | None = None,
         server_hostname: str | None = None,
+        grace: float = GRACE,
         **smtp_keywords: Unpack[SharedKeywords],
     ) -> None:
-        self.ready_timeout = ready_timeout
+        self.ready_timeout = seconds_of("ready_timeout", ready_timeout, zero=False)
         super().__init__(
             handler,
             unix_socket,
             loop,
             ssl_context=ssl_context,
             server_hostname=server_hostname,
+            grace=grace,
             **smtp_keywords,
         )
 
 
-class UnthreadedController(_Unthreaded, _TCP):
+class UnthreadedController(_Unthreaded, TCPController):
     """An SMTP server on a TCP port, in a loop that the program runs. Arguments as `Controller`."""
 
 
-class UnixSocketUnthreadedController(_Unthreaded, _Unix):
+class UnixSocketUnthreadedController(_Unthreaded, UnixController):
     """An SMTP server on a Unix socket, in a loop that the program runs."""

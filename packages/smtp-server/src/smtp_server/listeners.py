@@ -90,8 +90,10 @@ def _look_up(host: str | None, port: int) -> list[_Place]:
 
 def _families() -> tuple[int, ...]:
     """The families of addresses that this Python was built with."""
-    with_ipv6: bool = getattr(socket, "has_ipv6", False)
-    return (socket.AF_INET, socket.AF_INET6) if with_ipv6 else (socket.AF_INET,)
+    ipv6: int | None = getattr(socket, "AF_INET6", None)
+    if ipv6 is None or not getattr(socket, "has_ipv6", False):
+        return (socket.AF_INET,)
+    return (socket.AF_INET, ipv6)
 
 
 def _bind_all(places: Sequence[_Place], port: int) -> list[socket.socket]:
@@ -139,7 +141,7 @@ class UnixListener(socket.socket):
     _file: tuple[str, int, int] | None = None
     _process: int | None = None
 
-    def keep(self, path: str) -> None:
+    def note_file(self, path: str) -> None:
         """Remember the file at the path, to which the socket has been bound."""
         status = os.stat(path)
         self._file = path, status.st_dev, status.st_ino
@@ -182,7 +184,7 @@ def bind_unix(path: str | os.PathLike[str], *, tidy: bool = False) -> socket.soc
             _remove_dead_socket(path)
         sock.bind(path)
         if is_file and tidy:
-            sock.keep(path)
+            sock.note_file(path)
         sock.listen(_BACKLOG)
     except BaseException as error:
         sock.close()
