@@ -5,18 +5,20 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 import signal
 import socket
 import ssl
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from ipaddress import IPv6Address
 from typing import NoReturn
 
 from smtp_protocol import AnyHandler
-from smtp_server.listeners import bind_tcp, format_address
+from smtp_server.listeners import bind_tcp, format_address, port_number
 from smtp_server.log import logger
 from smtp_server.service import GRACE, Service, serve
 from smtp_server.tls import TLSSource
@@ -30,6 +32,9 @@ DEFAULT_SIZE = 33554432
 DEFAULT_HANDLER = "debugging"
 _GROUP = "smtp_server.handlers"
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+# Windows has the last one, and no SIGHUP, which asks for the certificates to be read again.
+_ENDING = ("SIGINT", "SIGTERM", "SIGBREAK")
+_RELOADING = ("SIGHUP",)
 
 
 class _Parser(ArgumentParser):
@@ -66,7 +71,7 @@ def _make_parser() -> ArgumentParser:
         "-s",
         "--size",
         metavar="SIZE",
-        type=int,
+        type=_parse_int,
         default=DEFAULT_SIZE,
         help="the largest message in octets, told to clients by the SIZE extension (RFC 1870); "
         "0 for no limit (default: %(default)s)",
@@ -108,6 +113,12 @@ def _make_parser() -> ArgumentParser:
     return parser
 
 
+def _parse_int(text: str) -> int:
+    if not re.fullmatch("[+-]?[0-9]{1,20}", text):  # int() takes the digits of any script
+        raise ValueError(text)
+    return int(text)
+
+
 def _parse_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon:
@@ -115,12 +126,12 @@ def _parse_address(text: str) -> tuple[str, int]:
     elif text.endswith("]") or _is_ipv6(text):
         host, port = text, ""  # all of it is an IPv6 address
     host = host.removeprefix("[").removesuffix("]")
-    if port and not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise ValueError(text)
-    return host or DEFAULT_HOST, int(port) if port else DEFAULT_PORT
+    return host or DEFAULT_HOST, port_number(port) if port else DEFAULT_PORT
 
 
-_parse_address.__name__ = "address"  # argparse says "invalid address value: ..."
+# argparse says "invalid address value: ..."
+_parse_int.__name__ = "int"
+_parse_address.__name__ = "address"
 
 
 def _is_ipv6(text: str) -> bool:
@@ -157,17 +168,17 @@ def parseargs(args: Sequence[str] | None = None) -> tuple[ArgumentParser, Namesp
 
 def _find_handler(parser: ArgumentParser, name: str) -> type:
     found = entry_points(group=_GROUP, name=name)
+    module, dot, attribute = name.rpartition(".")
+    if not found and not dot:
+        known = ", ".join(sorted(entry_points(group=_GROUP).names))
+        parser.error(f"no handler {name!r}: give one of {known}, or a class's dotted path")
     try:
         if found:
             handler = next(iter(found)).load()
         else:
-            module, dot, attribute = name.rpartition(".")
-            if not dot:
-                known = ", ".join(sorted(entry_points(group=_GROUP).names))
-                parser.error(f"no handler {name!r}: give one of {known}, or a class's dotted path")
             sys.path.insert(0, os.getcwd())  # the user's own module, beside which they are
             handler = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever the user's module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
         parser.error(f"cannot load the handler {name}: {error!r}")
     if not isinstance(handler, type):
         parser.error(f"the handler {name} is not a class")
@@ -184,6 +195,8 @@ def _make_handler(parser: ArgumentParser, namespace: Namespace) -> AnyHandler:
             handler = handler_class()
     except (TypeError, ValueError, OSError) as error:
         parser.error(f"cannot make the handler {namespace.handler}: {error}")
+    except Exception as error:  # whose text alone need not say what it is, such as a KeyError
+        parser.error(f"cannot make the handler {namespace.handler}: {error!r}")
     return handler
 
 
@@ -195,7 +208,7 @@ def _become_nobody(parser: ArgumentParser) -> None:
         os.setgroups([])
         os.setgid(nobody.pw_gid)
         os.setuid(nobody.pw_uid)
-    except (ImportError, KeyError, PermissionError):
+    except (ImportError, KeyError, OSError):
         parser.exit(
             1, f"{parser.prog}: cannot become the user 'nobody'; use -n to stay who you are\n"
         )
@@ -223,10 +236,17 @@ def main(args: Sequence[str] | None = None) -> None:
                     sockets.append(cleaning.enter_context(sock))
             service = _make_service(parser, namespace, sockets)
         except (OSError, TypeError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            parser.exit(1, f"{parser.prog}: {reason}\n")
-        cleaning.pop_all()  # the sockets are the service's now
-    asyncio.run(_run(service), debug=namespace.debug > len(_LEVELS) - 1)
+            _cannot_run(parser, error)
+        try:
+            with asyncio.Runner(debug=namespace.debug > len(_LEVELS) - 1) as runner:
+                runner.run(_run(service))
+        except OSError as error:
+            _cannot_run(parser, error)
+
+
+def _cannot_run(parser: ArgumentParser, error: Exception) -> NoReturn:
+    reason = getattr(error, "strerror", None) or error
+    parser.exit(1, f"{parser.prog}: {reason}\n")
 
 
 def _make_service(
@@ -270,27 +290,42 @@ def _tls_source(certificate: str | None, key: str | None) -> TLSSource | None:
 
 
 async def _run(service: Service) -> None:
+    signals: asyncio.Queue[None] = asyncio.Queue()
+    with contextlib.ExitStack() as cleaning:
+        _at_signals(_ENDING, partial(signals.put_nowait, None), cleaning)
+        _at_signals(_RELOADING, partial(_reload, service), cleaning)
+        await service.start()
+        addresses = ", ".join(map(format_address, service.addresses))
+        text = f"smtp-server {__version__} listens on {addresses}"
+        print(text, file=sys.stderr, flush=True)
+        await signals.get()
+        closing = asyncio.create_task(service.close(GRACE))
+        second = asyncio.create_task(signals.get())
+        await asyncio.wait({closing, second}, return_when=asyncio.FIRST_COMPLETED)
+        if second.done():
+            await service.close(grace=0)
+            # A hook that blocks a thread would keep the interpreter from ending.
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(0)
+        await closing
+        second.cancel()
+
+
+def _at_signals(
+    names: Sequence[str], call: Callable[[], object], cleaning: contextlib.ExitStack
+) -> None:
+    """Have a function called in the running loop at each of these signals that there is."""
     loop = asyncio.get_running_loop()
-    signals: asyncio.Queue[int] = asyncio.Queue()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, signals.put_nowait, number)
-    with contextlib.suppress(AttributeError):  # not on every system
-        loop.add_signal_handler(signal.SIGHUP, _reload, service)
-    await service.start()
-    addresses = ", ".join(map(format_address, service.addresses))
-    print(f"smtp-server {__version__} listens on {addresses}", file=sys.stderr, flush=True)
-    await signals.get()
-    closing = asyncio.create_task(service.close(GRACE))
-    second = asyncio.create_task(signals.get())
-    await asyncio.wait({closing, second}, return_when=asyncio.FIRST_COMPLETED)
-    if second.done():
-        await service.close(grace=0)
-        # A hook that blocks a thread would keep the interpreter from ending.
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
-    await closing
-    second.cancel()
+    for name in names:
+        number: signal.Signals | None = getattr(signal, name, None)
+        if number is None:
+            continue
+        try:
+            loop.add_signal_handler(number, call)
+        except NotImplementedError:  # the loops of Windows
+            before = signal.signal(number, lambda *_: loop.call_soon_threadsafe(call))
+            cleaning.callback(signal.signal, number, before or signal.SIG_DFL)
 
 
 def _reload(service: Service) -> None:
