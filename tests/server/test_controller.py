@@ -1,10 +1,14 @@
 """Controllers: they start within their time or say why not, and stop without leaving anything."""
 
 import asyncio
+import gc
+import importlib.util
 import os
+import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +17,7 @@ from smtplib import SMTPServerDisconnected
 from typing import Any
 
 import pytest
-from tests.server.support import DEADLINE, Dialogue, Keeper
+from tests.server.support import DEADLINE, Dialogue, Keeper, eventually
 
 from smtp_handlers import Sink
 from smtp_protocol import Envelope, Handler, Server, Session
@@ -27,6 +31,10 @@ from smtp_server import (
 
 VARIABLES = ("SMTP_SERVER_CONTROLLER_TIMEOUT", "AIOSMTPD_CONTROLLER_TIMEOUT")
 CLOSING = (421, b"4.3.2 Service shutting down")
+
+LOOPS: list[Any] = [pytest.param(asyncio.new_event_loop, id="asyncio")]
+if importlib.util.find_spec("uvloop") is not None:
+    LOOPS.append(pytest.param(importlib.import_module("uvloop").new_event_loop, id="uvloop"))
 
 
 def threads() -> set[threading.Thread]:
@@ -366,6 +374,155 @@ def test_a_time_out_of_the_system_is_told_as_it_is() -> None:
     assert threads() == set()
 
 
+# What programs that come from the older library do.
+
+OLDER_NAMES = [
+    ("_create_server", r"override bind\(\), which returns the sockets"),
+    ("_factory_invoker", r"override factory\(\)"),
+    ("_trigger_server", r"start\(\) does not connect to the server"),
+    ("_run", r"override start\(\) and stop\(\)"),
+    ("_cleanup", r"override stop\(\)"),
+    ("cancel_tasks", r"override stop\(\)"),
+]
+
+
+@pytest.mark.parametrize(("name", "instead"), OLDER_NAMES)
+@pytest.mark.parametrize(
+    "kind",
+    [Controller, UnixSocketController, UnthreadedController, UnixSocketUnthreadedController],
+)
+@pytest.mark.parametrize("inherited", ["itself", "mixin"])
+def test_an_override_that_is_never_called_is_refused(
+    kind: type[Any], name: str, instead: str, inherited: str
+) -> None:
+    """A program that drops root's rights in `_create_server` would go on as root, unawares."""
+    body: dict[str, object] = {name: lambda self: None}
+    if inherited == "mixin":
+        older: type[Any] = type("Older", (type("Mixin", (), body), kind), {})
+    else:
+        older = type("Older", (kind,), body)
+    with pytest.raises(TypeError, match=rf"Older\.{name} is never called; {instead}"):
+        older(Sink(), "smtp.sock" if "unix" in kind.__name__.lower() else None)
+
+
+def test_whatever_the_older_library_calls_is_called_or_refused() -> None:
+    """Each method of its controllers that a subclass may override."""
+    older = pytest.importorskip("aiosmtpd.controller")
+    ours = {name for kind in (Controller, UnthreadedController) for name in dir(kind)}
+    refused = {name for name, _ in OLDER_NAMES}
+    for kind in (older.Controller, older.UnthreadedController, older.UnixSocketController):
+        names = {name for name in dir(kind) if callable(getattr(kind, name)) and name[:2] != "__"}
+        assert names - ours - refused == set()
+        assert refused & ours == set()
+
+
+def test_binding_in_a_way_of_ones_own() -> None:
+    """What is to be done once the ports are there, such as to become somebody else, fits in."""
+    done: list[threading.Thread] = []
+
+    class Binds(Controller):
+        def bind(self) -> list[socket.socket]:
+            sockets = [*super().bind(), *super().bind()]
+            done.append(threading.current_thread())
+            return sockets
+
+    controller = Binds(Sink(), "127.0.0.1", 0, ready_timeout=DEADLINE)
+    assert done == []
+    for _ in range(2):
+        with controller, client_of(controller) as client:
+            assert client.noop()[0] == 250
+            assert controller.service is not None
+            assert len(controller.service.addresses) == 2
+    assert done == [threading.current_thread()] * 2
+
+
+def test_binding_to_nothing() -> None:
+    class Binds(Controller):
+        def bind(self) -> list[socket.socket]:
+            return []
+
+    with pytest.raises(ValueError, match=r"bind\(\) returned no socket"):
+        Binds(Sink()).start()
+    assert threads() == set()
+
+
+def test_a_port_as_text() -> None:
+    """`os.environ` has nothing else."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    text: Any = str(port)
+    controller = Controller(Sink(), "127.0.0.1", text, ready_timeout=DEADLINE)
+    with controller, client_of(controller) as client:
+        assert client.noop()[0] == 250
+        assert controller.port == port
+    wrong: Any = "smtp"
+    with pytest.raises(ValueError, match="a port is a number from 0 to 65535, not 'smtp'"):
+        Controller(Sink(), "127.0.0.1", wrong).start()
+
+
+def test_a_port_that_is_set_later_is_the_one_that_is_bound() -> None:
+    controller = Controller(Sink(), "127.0.0.1", 70000, ready_timeout=DEADLINE)
+    controller.port = 0
+    with controller:
+        bound = controller.port
+        assert bound > 0
+    assert controller.port == bound
+    controller.port = bound
+    with controller, client_of(controller) as client:
+        assert client.noop()[0] == 250
+        assert controller.port == bound
+
+
+# Numbers of seconds.
+
+NO_SECONDS: list[Any] = [
+    "soon",
+    "",
+    "nan",
+    "-nan",
+    "inf",
+    "-inf",
+    "-1",
+    "1e300",
+    "\u0661",
+    "\uff11",
+    "1s",
+]
+
+
+@pytest.mark.parametrize("text", [*NO_SECONDS, "0", "-0.0"])
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_that_is_no_number_of_seconds(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    controller = Controller(Sink(), "127.0.0.1", 0)
+    with pytest.raises(ValueError, match=f"{variable} is a number of seconds above 0, not '"):
+        controller.start()
+    assert threads() == set()
+
+
+NO_NUMBERS: list[Any] = [*NO_SECONDS, None, float("nan"), float("inf"), -1, -0.5, [1]]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+def test_what_is_no_number_of_seconds(value: Any) -> None:
+    for kind in (Controller, UnixSocketController):
+        with pytest.raises(ValueError, match="ready_timeout is a number of seconds above 0, not "):
+            kind(Sink(), "smtp.sock", ready_timeout=value)
+        with pytest.raises(ValueError, match="grace is a number of seconds, not "):
+            kind(Sink(), "smtp.sock", grace=value)
+    for other in (UnthreadedController, UnixSocketUnthreadedController):
+        with pytest.raises(ValueError, match="grace is a number of seconds, not "):
+            other(Sink(), "smtp.sock", grace=value)
+    if value is not None:
+        with pytest.raises(ValueError, match="grace is a number of seconds, not "):
+            Controller(Sink()).stop(value)
+        with pytest.raises(ValueError, match="grace is a number of seconds, not "):
+            UnthreadedController(Sink()).end(value)
+
+
 # Stopping with sessions.
 
 
@@ -556,6 +713,237 @@ def test_unthreaded_on_a_unix_socket(tmp_path: Path) -> None:
     controller.loop.run_until_complete(controller.loop.shutdown_default_executor())
     controller.loop.close()
     assert not path.exists()
+
+
+def test_unthreaded_leaves_the_port_to_the_next(tmp_path: Path) -> None:
+    controller = UnthreadedController(Sink(), "127.0.0.1", 0)
+    controller.begin()
+    controller.end()
+    controller.port = controller.port
+    controller.begin()
+    controller.end()
+    assert controller.loop is not None
+    controller.loop.close()
+
+
+def run_for_ever(loop: asyncio.AbstractEventLoop) -> None:
+    """Run until somebody stops the loop; somebody does."""
+    watch = loop.call_later(DEADLINE, loop.stop)
+    loop.run_forever()
+    watch.cancel()
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_ending_in_a_running_loop_is_scheduled(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """As the older library has it; there is a coroutine for who wants to wait."""
+    loop = new_loop()
+    controller = UnthreadedController(Keeper(), "127.0.0.1", 0, loop)
+    controller.begin()
+    assert not controller.ended.is_set()
+
+    async def end() -> None:
+        async with await Dialogue.connect((controller.hostname, controller.port)) as client:
+            assert (await client.reply()).startswith("220 ")
+            controller.end()
+            controller.end()
+            assert await client.rest() == "421 4.3.2 Service shutting down\r\n"
+        await eventually(controller.ended.is_set)
+
+    loop.run_until_complete(end())
+    assert controller.ended.is_set()
+    assert controller.server is None
+    controller.end()
+    controller.begin()
+    assert not controller.ended.is_set()
+    controller.end()
+    assert controller.ended.is_set()
+    loop.close()
+    controller.end()
+
+
+@pytest.mark.parametrize("handler", ["of the loop", "of the system"])
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_ending_in_a_signal_handler(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], handler: str
+) -> None:
+    loop = new_loop()
+    controller = UnthreadedController(Sink(), "127.0.0.1", 0, loop)
+    controller.begin()
+
+    def stop() -> None:
+        controller.end()
+        loop.call_soon_threadsafe(wait)
+
+    def wait() -> None:
+        if controller.service is None:
+            loop.stop()
+        else:
+            loop.call_later(0.001, wait)
+
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        if handler == "of the loop":
+            loop.add_signal_handler(signal.SIGUSR1, stop)
+        else:
+            signal.signal(signal.SIGUSR1, lambda *_: stop())
+        loop.call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        run_for_ever(loop)
+        assert controller.service is None
+        assert controller.ended.is_set()
+        if handler == "of the loop":
+            loop.remove_signal_handler(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        loop.close()
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_ending_from_another_thread(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    loop = new_loop()
+    controller = UnthreadedController(Sink(), "127.0.0.1", 0, loop)
+    controller.begin()
+    thread = threading.Thread(target=run_for_ever, args=(loop,))
+    thread.start()
+    controller.end()
+    assert controller.ended.wait(DEADLINE)
+    assert controller.server is None
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(DEADLINE)
+    loop.close()
+
+
+def test_ending_what_was_scheduled_in_a_loop_that_stopped() -> None:
+    """A program that stops its loop at once, and then ends the controller once more."""
+    controller = UnthreadedController(Sink(), "127.0.0.1", 0)
+    controller.begin()
+    loop = controller.loop
+    assert loop is not None
+    loop.call_soon(controller.end)
+    loop.call_soon(loop.stop)
+    run_for_ever(loop)
+    controller.end()
+    assert controller.server is None
+    loop.close()
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_ending_after_the_loop_is_closed_leaves_nothing_open(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    path = tmp_path / "smtp.sock"
+    for unix in (False, True):
+        loop = new_loop()
+        controller = (
+            UnixSocketUnthreadedController(Sink(), path, loop)
+            if unix
+            else UnthreadedController(Sink(), "127.0.0.1", 0, loop)
+        )
+        controller.begin()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # uvloop says that it is too early
+            loop.close()
+        controller.end()
+        controller.end()
+        assert controller.service is None
+        if isinstance(controller, UnthreadedController):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((controller.hostname, controller.port), DEADLINE)
+        else:
+            assert not path.exists()
+        with pytest.raises(RuntimeError, match="the event loop that was given is closed"):
+            controller.begin()
+        gc.collect()
+
+
+def test_beginning_again_after_its_own_loop_was_closed() -> None:
+    controller = UnthreadedController(Sink(), "127.0.0.1", 0)
+    for _ in range(2):
+        controller.begin()
+        controller.end()
+        assert controller.loop is not None
+        controller.loop.close()
+
+
+def test_a_factory_that_fails_leaves_the_port_of_begin() -> None:
+    class Fails(UnthreadedController):
+        def factory(self) -> SMTP:
+            raise LookupError("no such thing")
+
+    controller = Fails(Sink(), "127.0.0.1", 0)
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            controller.begin()
+        with socket.create_server(("127.0.0.1", controller.port)):
+            """It is free."""
+    assert controller.loop is not None
+    controller.loop.close()
+
+
+def test_unthreaded_takes_the_grace_of_the_controller() -> None:
+    controller = UnthreadedController(Keeper(), "127.0.0.1", 0, grace=0)
+    controller.begin()
+    loop = controller.loop
+    assert loop is not None
+
+    async def talk() -> str:
+        async with await Dialogue.connect((controller.hostname, controller.port)) as client:
+            await client.reply()
+            await client.begin_data()
+            async with asyncio.timeout(4):  # not five seconds
+                await controller.finalize()
+            return await client.rest()
+
+    assert loop.run_until_complete(talk()) == "421 4.3.2 Service shutting down\r\n"
+    loop.close()
+
+
+# Systems other than this one, simulated.
+
+
+class WindowsLike(asyncio.SelectorEventLoop):
+    """An event loop that refuses what those of Windows do not have."""
+
+    def _refuse(self, *args: object, **keywords: object) -> Any:
+        raise NotImplementedError
+
+    add_reader = remove_reader = add_writer = remove_writer = _refuse
+    add_signal_handler = remove_signal_handler = _refuse
+    create_unix_server = create_unix_connection = connect_read_pipe = _refuse
+
+
+def test_an_event_loop_like_those_of_windows() -> None:
+    loop = WindowsLike()
+    with Controller(Keeper(), "127.0.0.1", 0, loop) as controller, client_of(controller) as client:
+        client.sendmail("a@example.com", "b@example.com", "Hi")
+    unthreaded = UnthreadedController(Sink(), "127.0.0.1", 0, loop)
+    unthreaded.begin()
+    unthreaded.end()
+    loop.close()
+
+
+def test_the_loop_is_made_in_the_thread_that_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Proactor loop of Windows that is made in the main thread takes its signals for itself."""
+    makers = []
+    new_loop = asyncio.new_event_loop
+
+    def make() -> asyncio.AbstractEventLoop:
+        makers.append(threading.current_thread().name)
+        return new_loop()
+
+    monkeypatch.setattr("asyncio.new_event_loop", make)
+    with Controller(Sink(), "127.0.0.1", 0, ready_timeout=DEADLINE):
+        assert makers == ["smtp-server"]
+
+
+def test_a_system_without_unix_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python on Windows: there the error says so, when it starts."""
+    controller = UnixSocketController(Sink(), "smtp.sock")
+    monkeypatch.delattr("socket.AF_UNIX")
+    with pytest.raises(OSError, match="this system has no Unix sockets"):
+        controller.start()
+    assert threads() == set()
 
 
 def test_each_thread_has_its_own_octets() -> None:

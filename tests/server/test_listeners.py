@@ -1,5 +1,6 @@
 """Listeners: sockets for every address of a host, all or none, and errors that say where."""
 
+import contextlib
 import errno
 import os
 import socket
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from tests.server.support import needs_ipv6
 
-from smtp_server.listeners import bind_tcp, bind_unix, format_address
+from smtp_server.listeners import bind_tcp, bind_unix, format_address, port_number
 
 Found = list[tuple[socket.AddressFamily, int, int, str, tuple[Any, ...]]]
 
@@ -147,6 +148,186 @@ def test_a_port_that_is_none(port: int) -> None:
         bind_tcp("127.0.0.1", port)
 
 
+# What this system may lack.
+
+WITHOUT_IPV6 = ["EADDRNOTAVAIL", "EAFNOSUPPORT", "EPFNOSUPPORT", "EPROTONOSUPPORT"]
+
+
+class SocketWithoutIPv6(socket.socket):
+    """A socket of a system without IPv6; each says so in its own way."""
+
+    number = errno.EAFNOSUPPORT
+    at_bind = False
+
+    def __init__(self, family: int = -1, *args: Any, **keywords: Any) -> None:
+        if family == socket.AF_INET6 and not self.at_bind:
+            raise OSError(self.number, os.strerror(self.number))
+        self.simulated = family == socket.AF_INET6
+        super().__init__(socket.AF_INET if self.simulated else family, *args, **keywords)
+
+    def setsockopt(self, *args: Any) -> None:
+        """IPV6_V6ONLY is not for what stands in for it."""
+        if not self.simulated:
+            super().setsockopt(*args)
+
+    def bind(self, address: Any) -> None:
+        """Refuse it here."""
+        if self.simulated:
+            raise OSError(self.number, os.strerror(self.number))
+        super().bind(address)
+
+
+@pytest.mark.parametrize("at_bind", [False, True])
+@pytest.mark.parametrize("name", WITHOUT_IPV6)
+@pytest.mark.parametrize("hosts", [["::1", "127.0.0.1"], ["127.0.0.1", "::1"]])
+def test_without_ipv6_in_the_kernel_that_family_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, hosts: list[str], name: str, at_bind: bool
+) -> None:
+    resolve_to(monkeypatch, *hosts)
+    monkeypatch.setattr(SocketWithoutIPv6, "number", getattr(errno, name))
+    monkeypatch.setattr(SocketWithoutIPv6, "at_bind", at_bind)
+    monkeypatch.setattr("socket.socket", SocketWithoutIPv6)
+    ((host, _),) = names(bind_tcp("both.test", 0))
+    assert host == "127.0.0.1"
+    resolve_to(monkeypatch, "::1")
+    with pytest.raises(OSError, match=r"cannot listen on \[::1\]:0: ") as error:
+        bind_tcp("::1", 0)
+    assert error.value.errno == getattr(errno, name)
+
+
+@pytest.mark.parametrize("lacking", ["AF_INET6", "has_ipv6", "not has_ipv6"])
+def test_a_python_that_was_built_without_ipv6(
+    monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """Such a Python tells an address of IPv6 as a number and octets."""
+    found: list[Any] = [
+        (10, socket.SOCK_STREAM, 6, "", (10, b"octets")),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+    ]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *args, **keywords: found)
+    if lacking == "not has_ipv6":
+        monkeypatch.setattr("socket.has_ipv6", False)
+    else:
+        monkeypatch.delattr(f"socket.{lacking}")
+    ((host, _),) = names(bind_tcp("both.test", 0))
+    assert host == "127.0.0.1"
+    del found[1]
+    with pytest.raises(OSError, match=r"cannot listen on six\.test:0: Address family"):
+        bind_tcp("six.test", 0)
+
+
+def test_an_error_that_is_no_lack_closes_what_was_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "127.0.0.1", "::1")
+    monkeypatch.setattr(SocketWithoutIPv6, "number", errno.EMFILE)
+    monkeypatch.setattr("socket.socket", SocketWithoutIPv6)
+    with pytest.raises(OSError, match="Too many open files"):
+        bind_tcp("both.test", 0)
+
+
+def test_a_system_without_unix_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python on Windows, where the module socket has no AF_UNIX."""
+    monkeypatch.delattr("socket.AF_UNIX")
+    with pytest.raises(OSError, match=r"smtp\.sock: this system has no Unix sockets") as error:
+        bind_unix(tmp_path / "smtp.sock")
+    assert error.value.errno == errno.EAFNOSUPPORT
+    names(bind_tcp("127.0.0.1", 0))
+
+
+def test_a_system_whose_socket_errors_have_their_own_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As Windows, where `os.strerror` does not know 10048."""
+    monkeypatch.setattr("os.name", "nt")
+
+    def bind(*args: object) -> None:
+        raise OSError(10048, "Only one usage of each socket address is permitted")
+
+    monkeypatch.setattr("socket.socket.bind", bind, raising=False)
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:25: Only one usage of each"):
+        bind_tcp("127.0.0.1", 25)
+
+
+def test_two_servers_cannot_have_one_port_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There SO_REUSEADDR, which elsewhere is for a quick start again, would let them."""
+    options: list[int] = []
+
+    def setsockopt(self: socket.socket, level: int, option: int, value: int) -> None:
+        if level == socket.SOL_SOCKET:
+            options.append(option)
+
+    monkeypatch.setattr("socket.socket.setsockopt", setsockopt, raising=False)
+    names(bind_tcp("127.0.0.1", 0))
+    assert options == [socket.SO_REUSEADDR]
+    monkeypatch.setattr("os.name", "nt")
+    names(bind_tcp("127.0.0.1", 0))
+    assert options == [socket.SO_REUSEADDR]
+
+
+# Ports and hosts as text.
+
+
+@pytest.mark.parametrize(
+    ("port", "number"), [(0, 0), (25, 25), (65535, 65535), ("0", 0), ("8765", 8765), ("00025", 25)]
+)
+def test_a_port_as_a_number_or_as_text(port: int | str, number: int) -> None:
+    assert port_number(port) == number
+
+
+NO_PORTS: list[Any] = [
+    -1,
+    65536,
+    "65536",
+    "-1",
+    "+25",
+    " 25",
+    "25\n",
+    "2_5",
+    "0x19",
+    "smtp",
+    "",
+    "٢٥",  # digits of other scripts
+    "\uff12\uff15",
+    "²",
+    "9" * 5000,
+    25.0,
+    None,
+    b"25",
+]
+
+
+@pytest.mark.parametrize("port", NO_PORTS, ids=lambda port: repr(port)[:20])
+def test_what_is_no_port_is_named(port: Any) -> None:
+    with pytest.raises(ValueError, match="a port is a number from 0 to 65535, not ") as error:
+        bind_tcp("127.0.0.1", port)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test", ".test"])
+def test_what_cannot_be_a_host_is_named(host: str) -> None:
+    with pytest.raises(OSError, match="cannot listen on "):
+        bind_tcp(host, 0)
+
+
+def test_an_address_keeps_its_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link-local address means nothing without the number of its link."""
+    found = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1", 0, 0, 7))]
+    bound: list[Any] = []
+
+    def bind(self: socket.socket, address: Any) -> None:
+        bound.append(address)
+
+    monkeypatch.setattr("socket.getaddrinfo", lambda *args, **keywords: found)
+    for name in ("bind", "listen", "setsockopt"):
+        monkeypatch.setattr(f"socket.socket.{name}", bind if name == "bind" else ignore)
+    for sock in bind_tcp("fe80::1%eth0", 25):
+        sock.close()
+    assert bound == [("fe80::1", 25, 0, 7)]
+
+
+def ignore(*args: object) -> None:
+    """Do nothing."""
+
+
 # Unix sockets.
 
 
@@ -162,6 +343,50 @@ def test_a_unix_socket_that_nobody_listens_on(tmp_path: Path) -> None:
     assert os.path.exists(path)
     with bind_unix(path):
         """The old one did not stand in the way."""
+
+
+def test_a_tidy_socket_takes_its_file_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "smtp.sock"
+    for _ in range(2):
+        sock = bind_unix(path, tidy=True)
+        assert path.is_socket()
+        sock.close()
+        assert not path.exists()
+        sock.close()
+
+
+def test_a_tidy_socket_leaves_the_file_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "smtp.sock"
+    first = bind_unix(path, tidy=True)
+    path.rename(tmp_path / "elsewhere")
+    with bind_unix(path, tidy=True):
+        first.close()
+        assert path.is_socket()
+    assert not path.exists()
+
+
+def test_a_name_that_is_no_file() -> None:
+    """Linux has such names; others refuse them."""
+    name = f"\0smtp-server-{os.getpid()}"
+    with contextlib.suppress(OSError), bind_unix(name, tidy=True) as sock:
+        assert os.fsencode(sock.getsockname()) == os.fsencode(name)
+        with pytest.raises(OSError, match="Address already in use"):
+            bind_unix(name)
+
+
+def test_a_server_whose_queue_is_full_is_not_waited_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "smtp.sock")
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(path)
+        server.listen(0)
+        for _ in range(4):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                client.connect(path)
+        with pytest.raises(OSError, match="Address already in use"):
+            bind_unix(path)
 
 
 def test_a_unix_socket_that_is_in_use(tmp_path: Path) -> None:

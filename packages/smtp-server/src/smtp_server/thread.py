@@ -26,6 +26,9 @@ TIMEOUT_VARIABLES = ("SMTP_SERVER_CONTROLLER_TIMEOUT", "AIOSMTPD_CONTROLLER_TIME
 # each turn of the caller takes longer, as each of the new thread does: it gets as many turns.
 _TURNS = 50
 
+# What stops a loop once may do so in each turn of it, and to close takes a few of them.
+_STOPS = 100
+
 # Seconds that tasks have to end when they are cancelled, before their loop is closed.
 _CLEANING = 5.0
 
@@ -133,14 +136,12 @@ class ServerThread:
     # What the thread does.
 
     def _main(self) -> None:
-        error: BaseException | None = None
         try:
             self._run()
-        except BaseException as reason:
-            error = reason
-        self._error = error
-        if error is not None and self._settled.is_set():
-            logger.error("The server's thread has ended: %r", error, exc_info=error)
+        except BaseException as error:
+            self._ended_by(error)
+        if self._error is not None and self._settled.is_set():
+            logger.error("The server's thread has ended: %r", self._error, exc_info=self._error)
         self._settled.set()
 
     def _run(self) -> None:
@@ -150,28 +151,34 @@ class ServerThread:
             if self.loop is None:
                 self.loop = asyncio.new_event_loop()
                 leaving.callback(self.loop.close)
-                leaving.callback(_complete, self.loop, self.loop.shutdown_asyncgens)
-                leaving.callback(_complete, self.loop, _cancel_tasks)
+                for clean in (self.loop.shutdown_asyncgens, _cancel_tasks):
+                    leaving.callback(_complete, self.loop, clean)
             leaving.callback(self._close_service, self.loop)
-            self._grace = _complete(self.loop, self._serve)
+            self._grace = _complete(self.loop, self._serve, self._ended_by)
 
     async def _serve(self) -> float:
-        """Listen until `stop` says how many seconds there are."""
+        """Listen until somebody says how many seconds there are."""
         self._step = "its factory has not returned"
         self._check()
         if not self._claim.acquire(blocking=False):
             return 0.0
         self._step = "it has not begun to listen"
         await self._service.start()
-        self._settled.set()
+        if self._error is None:
+            self._settled.set()
         return await asyncio.wrap_future(self._stop)
 
+    def _ended_by(self, error: BaseException) -> None:
+        """Note the reason why the thread ends, and end the service as `stop` does."""
+        self._error = self._error or error
+        self._request_stop(self._grace)
+
     def _close_service(self, loop: asyncio.AbstractEventLoop) -> None:
-        # What has stopped the loop may do so again.
-        for grace in (self._grace, 0.0):
-            with contextlib.suppress(BaseException):
-                return _complete(loop, partial(self._service.close, grace))
-        return _complete(loop, partial(self._service.close, 0.0))
+        try:
+            _complete(loop, partial(self._service.close, self._grace))
+        except BaseException:
+            _complete(loop, partial(self._service.close, 0.0))
+            raise
 
     def _close_sockets(self) -> None:
         for sock in self._sockets:
@@ -179,25 +186,34 @@ class ServerThread:
 
 
 def _complete(
-    loop: asyncio.AbstractEventLoop, function: Callable[[], Coroutine[object, object, T]]
+    loop: asyncio.AbstractEventLoop,
+    function: Callable[[], Coroutine[object, object, T]],
+    stopped: Callable[[BaseException], object] = repr,
 ) -> T:
-    """Run the loop until a coroutine function has returned.
+    """Run the loop until a coroutine function has returned, though something stops the loop.
+
+    Args:
+        loop: The loop.
+        function: The function.
+        stopped: Called with what has stopped the loop, such as ``loop.stop`` or an exit in a
+            callback, before the loop is run again.
 
     Raises:
-        BaseException: What it raised, or what stopped the loop before its end, such as
-            ``loop.stop`` or an exit in a callback. It is cancelled then.
+        BaseException: What the function raised, or what has stopped the loop once too often.
     """
     if loop.is_closed() or loop.is_running():
         state = "closed" if loop.is_closed() else "running already"
         raise RuntimeError(f"the event loop is {state}")
     task = loop.create_task(function())
-    try:
-        return loop.run_until_complete(task)
-    finally:
-        if not task.done():
-            task.cancel()
-        elif not task.cancelled():
-            task.exception()  # so that asyncio knows that it is known
+    for _ in range(_STOPS):
+        try:
+            return loop.run_until_complete(task)
+        except BaseException as error:
+            if task.done():
+                raise
+            stopped(error)
+    task.cancel()
+    raise RuntimeError("the event loop does not run")
 
 
 async def _cancel_tasks() -> None:
