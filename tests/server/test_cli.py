@@ -56,6 +56,10 @@ class Needs(Noisy):
     def __init__(self, something):
         pass
 
+class Lacks(Noisy):
+    def __init__(self):
+        {}["DATABASE"]
+
 class Misspelt:
     async def handle_DATE(self, server, session, envelope):
         return "250 OK"
@@ -352,6 +356,7 @@ def test_arguments_for_the_handler(cli: Starter) -> None:
         (["-c", "no.such.module"], 2, "cannot load the handler no.such.module: "),
         (["-c", "mine.NoSuch"], 2, "cannot load the handler mine.NoSuch: AttributeError("),
         (["-c", "broken.Handler"], 2, "cannot load the handler broken.Handler: ZeroDivisionError("),
+        (["-c", "leaves.Handler"], 2, "cannot load the handler leaves.Handler: SystemExit(0)"),
         (["-c", "mine.not_a_class"], 2, "the handler mine.not_a_class is not a class"),
         (["-c", "mine.Noisy", "x"], 2, "the handler mine.Noisy takes no arguments"),
         (["-c", "sink", "x"], 2, "the handler sink takes no arguments"),
@@ -360,6 +365,8 @@ def test_arguments_for_the_handler(cli: Starter) -> None:
         (["-c", "mine.Arguments", "raise"], 2, "mine.Arguments: not these arguments"),
         (["-c", "mine.Arguments", "error"], 2, "no, thank you"),
         (["-c", "mine.Needs"], 2, "cannot make the handler mine.Needs: "),
+        (["-c", "mine.Lacks"], 2, "cannot make the handler mine.Lacks: KeyError('DATABASE')"),
+        (["-l", "a..b:0"], 1, "cannot listen on "),
         (
             ["-c", "mine.Misspelt"],
             1,
@@ -371,6 +378,7 @@ def test_arguments_for_the_handler(cli: Starter) -> None:
 )
 def test_an_error(cli: Starter, args: list[str], status: int, said: str) -> None:
     (cli.folder / "broken.py").write_text("1 / 0")
+    (cli.folder / "leaves.py").write_text("raise SystemExit(0)")
     listen = [] if "-l" in args else HERE
     result, out, err = cli.run("-n", *listen, *args)
     assert (result, out) == (status, "")
@@ -387,6 +395,102 @@ def test_an_occupied_port(cli: Starter) -> None:
     expected = f"smtp-server: cannot listen on 127.0.0.1:{port}: Address already in use"
     assert one_line(err) == expected
     assert first.stop() == 0
+
+
+#: The command, when it has as many files open as it may have.
+FEW_FILES = """
+import os, resource
+import smtp_server.cli, smtp_handlers.sink, encodings.idna
+bind_tcp = smtp_server.cli.bind_tcp
+
+def bind(host, port):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) - 1,) * 2)
+    return bind_tcp(host, port)
+
+smtp_server.cli.bind_tcp = bind
+smtp_server.cli.main(["-n", "-c", "sink", "-l", "127.0.0.1:0"])
+"""
+
+
+def test_too_few_descriptors_for_its_sockets(cli: Starter) -> None:
+    status, out, err = cli.run(command=(sys.executable, "-c", FEW_FILES))
+    assert (status, out) == (1, "")
+    assert one_line(err).startswith("smtp-server: cannot listen on 127.0.0.1:0: Too many open")
+
+
+def test_what_fails_when_it_begins_to_serve(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def start(self: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("smtp_server.service.Service.start", start)
+    with pytest.raises(SystemExit) as status:
+        main(["-n", *HERE, "-c", "sink"])
+    assert status.value.code == 1
+    assert one_line(capsys.readouterr().err) == "smtp-server: Too many open files"
+
+
+# On Windows, simulated: event loops take no signals, and several modules are not there.
+
+WINDOWS_LIKE = """
+import asyncio, os, signal, socket, sys
+
+def refuse(self, *args):
+    raise NotImplementedError
+
+for name in ("add_signal_handler", "remove_signal_handler", "create_unix_server", "add_reader"):
+    setattr(asyncio.SelectorEventLoop, name, refuse)
+sys.modules["pwd"] = None
+del signal.SIGHUP, os.setuid, os.setgid, os.setgroups
+import smtp_server.cli
+before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+smtp_server.cli.main(sys.argv[1:])
+assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+print("restored", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_loop_without_signals_ends_gracefully_all_the_same(
+    cli: Starter, number: signal.Signals
+) -> None:
+    running = cli.start("-n", *HERE, "-c", "sink", command=(sys.executable, "-c", WINDOWS_LIKE))
+    with running.client() as client:
+        client.noop()
+        running.process.send_signal(number)
+        assert client.getreply() == (421, b"4.3.2 Service shutting down")
+        client.close()
+    assert running.process.wait(DEADLINE) == 0
+    assert running.out.read_text() == "restored\n"
+    one_line(running.err.read_text())
+
+
+def test_a_second_signal_without_signals_of_the_loop(cli: Starter) -> None:
+    running = cli.start(
+        "-n", *HERE, "-c", "mine.Stuck", command=(sys.executable, "-c", WINDOWS_LIKE)
+    )
+    client = running.client()
+    client.ehlo()
+    client.mail("a@example.com")
+    client.rcpt("b@example.com")
+    client.docmd("DATA")
+    client.send(".\r\n")
+    running.wait_for(running.out.read_text)
+    with running.client() as idle:
+        running.process.send_signal(signal.SIGINT)
+        assert idle.getreply() == (421, b"4.3.2 Service shutting down")
+        idle.close()
+    assert running.stop(signal.SIGTERM) == 0
+    client.close()
+    one_line(running.err.read_text())
+
+
+def test_nobody_can_become_nobody_on_windows(cli: Starter) -> None:
+    status, out, err = cli.run(*HERE, command=(sys.executable, "-c", WINDOWS_LIKE))
+    assert (status, out) == (1, "")
+    expected = "smtp-server: cannot become the user 'nobody'; use -n to stay who you are"
+    assert one_line(err) == expected
 
 
 # Becoming nobody.
@@ -502,6 +606,23 @@ def test_the_order_of_becoming_nobody(
 
 
 @needs_nobody
+def test_becoming_nobody_where_the_system_does_not_know_that_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container whose users are mapped."""
+    Calls(monkeypatch)
+
+    def setgid(number: int) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr("os.setgid", setgid)
+    with pytest.raises(SystemExit) as status:
+        main([*HERE])
+    assert status.value.code == 1
+    assert "use -n" in one_line(capsys.readouterr().err)
+
+
+@needs_nobody
 @pytest.mark.parametrize("refuse", ["setgroups", "setgid", "setuid"])
 def test_becoming_nobody_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refuse: str
@@ -549,6 +670,20 @@ def test_there_is_no_nobody(
 )
 def test_an_address(text: str, address: tuple[str, int]) -> None:
     assert parseargs(["-l", text])[1].listen == [address]
+
+
+NO_NUMBERS = ["x", "1_0", "1.0", "0x10", "1e3", "9" * 21, "9" * 5000, "\u0661", "\uff11", "\u00b2"]
+
+
+@pytest.mark.parametrize("text", NO_NUMBERS, ids=lambda text: ascii(text)[:12])
+@pytest.mark.parametrize("option", ["-s", "-l"])
+def test_only_the_digits_of_ascii_are_numbers(
+    capsys: pytest.CaptureFixture[str], option: str, text: str
+) -> None:
+    with pytest.raises(SystemExit) as status:
+        parseargs([option, f":{text}" if option == "-l" else text])
+    assert status.value.code == 2
+    assert " value: '" in one_line(capsys.readouterr().err)
 
 
 def test_arguments_by_default() -> None:
