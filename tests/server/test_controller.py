@@ -436,10 +436,11 @@ def test_binding_in_a_way_of_ones_own() -> None:
     assert done == [threading.current_thread()] * 2
 
 
-def test_binding_to_nothing() -> None:
+@pytest.mark.parametrize("nothing", [[], None])
+def test_binding_to_nothing(nothing: Any) -> None:
     class Binds(Controller):
-        def bind(self) -> list[socket.socket]:
-            return []
+        def bind(self) -> Any:
+            return nothing
 
     with pytest.raises(ValueError, match=r"bind\(\) returned no socket"):
         Binds(Sink()).start()

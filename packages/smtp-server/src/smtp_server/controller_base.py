@@ -98,7 +98,7 @@ class BaseController:
         self._setup = None
         if not self._own_factory:
             self._look()
-        sockets = self.bind()
+        sockets = list(self.bind() or ())  # an override may have forgotten to return them
         with contextlib.ExitStack() as undo:
             for sock in sockets:
                 undo.enter_context(sock)
@@ -139,6 +139,7 @@ def _refuse_overrides(controller: type) -> None:
 
 
 def refuse_loop(loop: asyncio.AbstractEventLoop | None) -> None:
+    """Refuse a given loop that no server can be started in, before anything is bound."""
     if loop is not None and loop.is_closed():
         raise RuntimeError("the event loop that was given is closed")
     if loop is not None and loop.is_running():
