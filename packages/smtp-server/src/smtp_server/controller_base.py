@@ -1,4 +1,4 @@
-"""What every controller is made of: a handler with its keywords, and the sockets that it binds."""
+"""Controller base: what every controller has, a handler, its keywords, and what it binds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Unpack
 
 from smtp_protocol import AnyHandler
 from smtp_server.listeners import bind_tcp, bind_unix
-from smtp_server.service import GRACE, Service
+from smtp_server.service import GRACE, Listening, Service
 from smtp_server.settings import SharedKeywords, SMTPKeywords
-from smtp_server.setup import Setup
+from smtp_server.setup import Setup, prepare
 from smtp_server.smtp import SMTP
 from smtp_server.tls import TLSSource
 
@@ -58,7 +58,6 @@ class BaseController:
         self.smtpd: SMTP | None = None
         self.service: Service | None = None
         self._setup: Setup | None = None
-        self._made = False
         # A subclass's factory may need what its constructor has yet to do, and a running loop.
         self._own_factory = type(self).factory is not BaseController.factory
         if not self._own_factory:
@@ -83,21 +82,19 @@ class BaseController:
         raise NotImplementedError
 
     @property
-    def server(self) -> asyncio.Server | None:
+    def server(self) -> Listening | None:
         """The listening server; ``None`` while stopped."""
         servers = self.service.servers if self.service is not None else []
         return servers[0] if servers else None
 
     def _look(self) -> Setup:
         """Look at handler and keywords, in the place of all connections to come."""
-        self._setup = SMTP(self.handler, **self.SMTP_kwargs).setup
+        self._setup = prepare(SMTP, self.handler, self.SMTP_kwargs)
         return self._setup
 
     def _make_service(self) -> tuple[Service, list[socket.socket]]:
         """Do what needs no loop: look at the handler as it is now, bind, read the certificates."""
-        self._setup = None
-        if not self._own_factory:
-            self._look()
+        setup = None if self._own_factory else self._look()
         sockets = list(self.bind() or ())  # an override may have forgotten to return them
         with contextlib.ExitStack() as undo:
             for sock in sockets:
@@ -108,6 +105,8 @@ class BaseController:
                 ssl_context=self.ssl_context,
                 connected=self._note_connection,
             )
+            if setup is not None:
+                service.setups.add(setup)
             self._bound(sockets)
             undo.pop_all()
         return service, sockets
@@ -115,12 +114,9 @@ class BaseController:
     def _check(self, service: Service) -> None:
         """Have what is wrong with a factory show now, and not with the first client."""
         if self._own_factory:
-            made: object = self.factory()
+            made: object = service.setups.make(self.factory)
             if not isinstance(made, SMTP):
                 raise TypeError(f"factory() returns an SMTP object, not {made!r}")
-        if self._made:
-            service.reload_tls()  # what is started again reads its certificates again
-        self._made = True
 
     def _grace(self, grace: float | None) -> float:
         return self.grace if grace is None else seconds_of("grace", grace)

@@ -58,7 +58,7 @@ class Service:
         self._binders: list[Callable[[], list[socket.socket]]] = []
         self._sessions = Sessions()
         self._servers: list[Listening] = []
-        self._unix_paths: list[tuple[str, int]] = []
+        self._sockets: list[socket.socket] = []
         # While it is running: set when it is closed.
         self._closed: asyncio.Event | None = None
         #: What its connections share.
@@ -70,7 +70,7 @@ class Service:
 
     def listen_unix(self, path: str | os.PathLike[str]) -> None:
         """Listen on a Unix socket too, from the next `start` on."""
-        self._binders.append(lambda: [bind_unix(path)])
+        self._binders.append(lambda: [bind_unix(path, tidy=True)])
 
     @property
     def servers(self) -> list[Listening]:
@@ -93,27 +93,21 @@ class Service:
         if self._servers:
             raise RuntimeError("the service is running already")
         loop = asyncio.get_running_loop()
-        sockets = list(self._given)
+        self._sockets = list(self._given)
         self._sessions.closed = False
         try:
             for bind in self._binders:
                 # In a thread, for a host's name may have to be looked up.
-                bound = await asyncio.to_thread(bind)
-                sockets += bound
-                self._note_paths(bound)
-            for sock in sockets:
+                self._sockets += await asyncio.to_thread(bind)
+            for sock in self._sockets:
                 self._servers.append(await self._listen(sock, loop))
+            for server in self._servers:
+                await server.start_serving()
         except BaseException:
             self.stop_listening()
-            for sock in sockets:
-                sock.close()
             raise
         self._closed = self._closed or asyncio.Event()
         return self
-
-    def _note_paths(self, sockets: list[socket.socket]) -> None:
-        names = [sock.getsockname() for sock in sockets]
-        self._unix_paths += [(name, os.stat(name).st_ino) for name in names if type(name) is str]
 
     async def _listen(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> Listening:
         certificates = self._certificates
@@ -122,11 +116,15 @@ class Service:
                 return TLSListener(sock, loop, partial(self._accepted, certificates))
             except NotImplementedError:  # Windows' loop; there asyncio does the handshake
                 return await loop.create_server(
-                    self._new_connection, sock=sock, ssl=certificates.context
+                    self._new_connection,
+                    sock=sock,
+                    ssl=certificates.context,
+                    start_serving=False,
                 )
-        if sock.family.name == "AF_UNIX":
-            return await loop.create_unix_server(self._new_connection, sock=sock)
-        return await loop.create_server(self._new_connection, sock=sock)
+        # Not every system knows AF_UNIX, but each socket its family.
+        unix = sock.family.name == "AF_UNIX"
+        listen = loop.create_unix_server if unix else loop.create_server
+        return await listen(self._new_connection, sock=sock, start_serving=False)
 
     def _accepted(self, certificates: Certificates, sock: socket.socket, address: object) -> None:
         self._new_connection().accepted(sock, address, certificates)
@@ -198,11 +196,9 @@ class Service:
         for server in self._servers:
             server.close()
         self._servers.clear()
-        for path, inode in self._unix_paths:
-            with contextlib.suppress(OSError):
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
-        self._unix_paths.clear()
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
 
     async def __aenter__(self) -> Self:
         return await self.start()
