@@ -201,6 +201,16 @@ def test_inbound_hook() -> None:
             with pytest.raises(smtplib.SMTPRecipientsRefused):
                 smtp.sendmail("anne@example.com", ["nobody@example.com"], MAIL)
             smtp.sendmail("", ["tickets@example.com"], MAIL)
+            odd = "Subject: Odd\r\nContent-Type: text/plain; charset=no-such\r\n\r\nHi!\r\n"
+            smtp.sendmail("anne@example.com", ["tickets@example.com"], odd)
+            line = "anne@example.com asks about Odd: Hi!"
+            assert lines_until(process, line) == [line]
+            deep = "".join(
+                f"Content-Type: multipart/mixed; boundary=b{number}\r\n\r\n--b{number}\r\n"
+                for number in range(1000)
+            )
+            with pytest.raises(smtplib.SMTPDataError, match="554"):
+                smtp.sendmail("anne@example.com", ["tickets@example.com"], deep)
             with pytest.raises(smtplib.SMTPDataError, match="451"):
                 smtp.sendmail("anne@example.com", ["tickets@example.com"], "\r\n\r\nexplode\r\n")
             line = "failed: RuntimeError('the database is away')"

@@ -2,7 +2,11 @@
 
 import asyncio
 import smtplib
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.headerregistry import UnstructuredHeader
+from typing import Any
 
 import pytest
 
@@ -152,6 +156,66 @@ async def test_wait_for_does_not_stop_an_event_loop() -> None:
         recorder.wait_for(1)
     await deliver(recorder, "one")
     assert len(recorder.wait_for(1)) == 1  # which need not wait
+
+
+DEEP = "deep\r\n" + "".join(
+    f"Content-Type: multipart/mixed; boundary=b{number}\r\n\r\n--b{number}\r\n"
+    for number in range(1200)
+)
+
+
+@pytest.fixture
+def usual_recursion_limit() -> Iterator[None]:
+    """That of a program in which nothing has raised it, as other tests may have."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(limit)
+
+
+@pytest.mark.usefixtures("usual_recursion_limit")
+async def test_a_message_that_cannot_be_parsed_hides_no_other() -> None:
+    recorder = Recorder()
+    await deliver(recorder, "one", DEEP, "three")
+    one, deep, three = recorder.messages
+    assert (one["Subject"], deep["Subject"], three["Subject"]) == ("one", "deep", "three")
+    assert "RecursionError" in str(deep.defects[-1])
+    assert str(deep.get_payload()).endswith("\n\nHi Bart!\n")
+    assert recorder.wait_for(3) == await recorder.wait_for_async(3) == [one, deep, three]
+    with pytest.raises(TimeoutError, match=r"3 of 4 messages.*\['one', 'deep', 'three'\]"):
+        await asyncio.to_thread(recorder.wait_for, 4, timeout=0.01)
+
+
+async def test_a_subject_that_cannot_be_read_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parse = UnstructuredHeader.parse
+
+    def fails(value: str, kwds: dict[str, Any]) -> None:
+        if value == "bad":
+            raise IndexError
+        parse(value, kwds)
+
+    recorder = Recorder()
+    await deliver(recorder, "bad", "two")
+    monkeypatch.setattr(UnstructuredHeader, "parse", fails)
+    with pytest.raises(TimeoutError, match=r"\['\(not to be read\)', 'two'\]"):
+        await recorder.wait_for_async(3, timeout=0.01)
+
+
+async def test_a_message_of_which_nothing_can_be_parsed_is_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*args: object, **keywords: object) -> None:
+        raise RecursionError
+
+    recorder = Recorder()
+    await deliver(recorder, "one")
+    monkeypatch.setattr("email.message_from_bytes", fails)
+    monkeypatch.setattr("email.parser.BytesHeaderParser.parsebytes", fails)
+    [message] = recorder.messages
+    assert message.get_payload() == "Subject: one\n\nHi Bart!\n"
+    assert len(message.defects) == 1
 
 
 def test_in_a_controller() -> None:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import aiosmtplib
 import pytest
 
-from smtp_protocol import CramMD5Response, LoginPassword, ScramKeys, ScramLogin
+from smtp_protocol import CramMD5Response, LoginPassword, Reply, ScramKeys, ScramLogin
 from smtp_server import SMTP
 from smtp_server.testing import Recorder, SMTPServer, Step, TLSMode
 from smtp_server.testing.accounts import Accounts
@@ -46,16 +46,25 @@ DIALOGUES: dict[Step, tuple[list[str], str]] = {
     "HELP": ([], "HELP"),
 }
 
+#: The same for what a server does not always offer.
+MORE_DIALOGUES: dict[Step, tuple[list[str], str]] = {
+    "STARTTLS": (["EHLO client.test"], "STARTTLS"),
+    "DATA_COMMAND": (DIALOGUES["DATA"][0][:-1], "DATA"),
+    "BDAT": (DIALOGUES["DATA"][0][:-1], "BDAT 2\r\nHi"),
+}
+
 each_step = pytest.mark.parametrize("step", sorted(DIALOGUES))
+each_other_step = pytest.mark.parametrize("step", sorted(MORE_DIALOGUES))
+with_everything = pytest.mark.smtp(tls="starttls", require_starttls=False, extensions=["CHUNKING"])
 
 
-def connect(server: SMTPServer) -> smtplib.SMTP:
+def connect(server: SMTPServer, *, starttls: bool = True) -> smtplib.SMTP:
     """A client of the server, greeted."""
     if server.tls == "implicit":
         context = server.client_context
         return smtplib.SMTP_SSL(server.host, server.port, context=context, timeout=LIMIT)
     client = smtplib.SMTP(server.host, server.port, timeout=LIMIT)
-    if server.tls == "starttls":
+    if server.tls == "starttls" and starttls:
         client.starttls(context=server.client_context)
     return client
 
@@ -75,10 +84,10 @@ def client(smtpd: SMTPServer) -> Iterator[smtplib.SMTP]:
 
 def play(client: smtplib.SMTP, step: Step) -> int:
     """Go as far as the step; the code of the answer to it is returned."""
-    before, command = DIALOGUES[step]
+    before, command = DIALOGUES.get(step) or MORE_DIALOGUES[step]
     for line in before:
         assert client.docmd(line)[0] < 400
-    client.send(f"{command}\r\n")
+    client.send(command if step == "BDAT" else f"{command}\r\n")
     return client.getreply()[0]
 
 
@@ -244,7 +253,97 @@ def test_a_greeting_that_fails(smtpd: SMTPServer) -> None:
 
 
 def test_every_step_is_tested() -> None:
-    assert {*DIALOGUES, "CONNECT", "AUTH"} == set(get_args(Step))
+    assert {*DIALOGUES, *MORE_DIALOGUES, "CONNECT", "AUTH"} == set(get_args(Step))
+
+
+@with_everything
+@each_other_step
+def test_a_command_without_hook_that_fails(smtpd: SMTPServer, step: Step) -> None:
+    smtpd.fail_next(step, "454 4.7.0 not now")
+    client = connect(smtpd, starttls=False)
+    assert play(client, step) == 454
+    assert client.noop()[0] == 250  # it goes on in the clear, and nothing is read as a message
+    client.rset()
+    assert play(client, step) < 400
+    client.close()
+    assert smtpd.messages == []
+
+
+@with_everything
+@each_other_step
+def test_a_command_without_hook_that_cuts(smtpd: SMTPServer, step: Step) -> None:
+    smtpd.cut_next(step)
+    client = connect(smtpd, starttls=False)
+    with pytest.raises(smtplib.SMTPServerDisconnected, match=r"unexpectedly closed|reset by peer"):
+        play(client, step)
+    with connect(smtpd) as client:
+        send(client)
+
+
+@with_everything
+@each_other_step
+def test_a_command_without_hook_that_takes_its_time(smtpd: SMTPServer, step: Step) -> None:
+    smtpd.delay_next(step, 0.05)
+    client = connect(smtpd, starttls=False)
+    begin = time.monotonic()
+    assert play(client, step) < 400
+    assert time.monotonic() - begin >= 0.05
+    client.close()
+
+
+@with_everything
+def test_the_answers_to_data_are_two_steps(smtpd: SMTPServer) -> None:
+    smtpd.fail_next("DATA", "451 4.3.0 the message")
+    smtpd.fail_next("DATA_COMMAND", "452 4.3.1 the command", skip=1)
+    client = connect(smtpd, starttls=False)
+    assert play(client, "DATA") == 451
+    assert play(client, "DATA_COMMAND") == 452
+    assert client.rset()[0] == 250
+    assert play(client, "DATA") == 250
+    client.close()
+
+
+@with_everything
+def test_the_last_chunk_is_answered_as_the_message(smtpd: SMTPServer) -> None:
+    smtpd.fail_next("BDAT", 452, skip=1)
+    smtpd.fail_next("DATA", 451)
+    client = connect(smtpd, starttls=False)
+    assert play(client, "BDAT") == 250
+    client.send("BDAT 0 LAST\r\n")
+    assert client.getreply()[0] == 451
+    client.close()
+
+
+def test_a_failure_may_be_a_code_alone(smtpd: SMTPServer, client: smtplib.SMTP) -> None:
+    smtpd.fail_next("DATA", 550)
+    smtpd.fail_next("DATA", Reply(452, ("Full",)))
+    with pytest.raises(smtplib.SMTPDataError) as caught:
+        send(client)
+    assert (caught.value.smtp_code, caught.value.smtp_error) == (550, b"Refused by the test")
+    with pytest.raises(smtplib.SMTPDataError, match="452"):
+        send(client)
+
+
+def test_a_failure_of_one_recipient(smtpd: SMTPServer, client: smtplib.SMTP) -> None:
+    smtpd.fail_next("RCPT", "550 5.1.1 unknown", recipient="b@example.com")
+    smtpd.fail_next("RCPT", 450, recipient="Cate@example.com", skip=1)
+    smtpd.fail_next("RCPT", 451, skip=5)
+    to = ["a@example.com", "b@example.com", "cate@EXAMPLE.com"]
+    assert list(send(client, *to)) == ["b@example.com"]
+    assert list(send(client, *to)) == ["cate@EXAMPLE.com"]
+    assert [envelope.rcpt_tos for envelope in smtpd.envelopes] == [[to[0], to[2]], to[:2]]
+    # Those of one recipient take no turn of the others.
+    assert list(send(client, *to)) == ["b@example.com"]
+
+
+def test_a_cut_and_a_delay_of_one_recipient(smtpd: SMTPServer, client: smtplib.SMTP) -> None:
+    smtpd.delay_next("RCPT", 0.05, recipient="b@example.com")
+    smtpd.cut_next("RCPT", recipient="c@example.com")
+    begin = time.monotonic()
+    assert send(client, "a@example.com", "b@example.com") == {}
+    assert time.monotonic() - begin >= 0.05
+    with pytest.raises(smtplib.SMTPServerDisconnected):
+        send(client, "a@example.com", "c@example.com")
 
 
 def test_the_reply_is_sent_as_it_is(smtpd: SMTPServer, client: smtplib.SMTP) -> None:
@@ -344,6 +443,21 @@ def test_bad_failures(
 ) -> None:
     with pytest.raises(ValueError, match=error):
         smtpd.fail_next(cast(Step, step), reply, times=times, skip=skip)
+
+
+@pytest.mark.parametrize(
+    ("step", "reply", "error"),
+    [
+        ("DATA", 250, "a reply of 400 to 599, not '250 Refused by the test'"),
+        ("DATA", 1, "1"),
+        ("MAIL", 550, "a recipient goes with the step RCPT, not with MAIL"),
+    ],
+)
+def test_bad_failures_of_one_recipient(
+    smtpd: SMTPServer, step: Step, reply: int, error: str
+) -> None:
+    with pytest.raises(ValueError, match=error):
+        smtpd.fail_next(step, reply, recipient="a@example.com")
 
 
 def test_a_bad_delay(smtpd: SMTPServer) -> None:
@@ -555,6 +669,26 @@ def test_auth_with_an_authenticator_of_ones_own() -> None:
         client.login("anne", "enna")
         assert time.monotonic() - begin >= 0.05
         send(client)
+
+
+def test_accounts_in_a_list() -> None:
+    with SMTPServer(auth=["anne:sec:ret", "bart:"]) as server, connect(server) as client:
+        client.login("anne", "sec:ret")
+        send(client)
+
+
+@pytest.mark.parametrize(
+    ("auth", "kind", "error"),
+    [
+        (["a:b", "secret"], ValueError, r"auth\[1\] is not \"user:password\""),
+        ([("anne", "secret")], ValueError, r"auth\[0\]"),
+        ("anne:secret", TypeError, "a list of"),
+    ],
+)
+def test_accounts_in_another_form(auth: Any, kind: type[Exception], error: str) -> None:
+    with pytest.raises(kind, match=error) as caught:
+        SMTPServer(auth=auth)
+    assert "secret" not in str(caught.value)
 
 
 def test_there_is_no_auth_unless_it_is_asked_for(client: smtplib.SMTP) -> None:

@@ -1,7 +1,10 @@
 """Handlers as users write them; mypy checks this file with the rest, and nobody runs it."""
 
+import email.policy
 from collections.abc import AsyncIterator, Sequence
+from email.message import EmailMessage
 
+from smtp_handlers import AsyncMessage, Message
 from smtp_protocol import (
     Answer,
     AnyHandler,
@@ -145,7 +148,35 @@ class Farewell:
         print(session.peer)
 
 
+class Parsed(Message):
+    """The message alone."""
+
+    def handle_message(self, message: EmailMessage) -> None:
+        print(message["Subject"])
+
+
+class ParsedWithAll(Message):
+    """The message, and what came with it."""
+
+    def handle_message(
+        self, message: EmailMessage, session: Session, envelope: Envelope
+    ) -> Answer | None:
+        return f"250 {envelope.mail_from} at {session.peer_host}" if message["To"] else None
+
+
+class ParsedWithEnvelope(AsyncMessage):
+    """The same later, with what is wanted by its name."""
+
+    async def handle_message(self, mail: EmailMessage, *, envelope: Envelope) -> Reply:
+        return Reply(250, (f"{len(envelope.content)} octets of {mail['Subject']}",))
+
+
 OVERRIDES: Handler = Overrides()
+PARSED: list[AnyHandler] = [
+    Parsed(),
+    ParsedWithAll(policy=email.policy.compat32),
+    ParsedWithEnvelope(EmailMessage, policy=email.policy.SMTP),
+]
 HANDLERS: list[AnyHandler] = [
     OVERRIDES,
     AsyncSTARTTLS(),
@@ -160,6 +191,6 @@ def take(handler: AnyHandler) -> Hooks:
     return Hooks(handler)
 
 
-for each in HANDLERS:
+for each in HANDLERS + PARSED:
     take(each)
 take(Plain())

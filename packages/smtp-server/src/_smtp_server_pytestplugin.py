@@ -34,10 +34,9 @@ def smtpd(request: pytest.FixtureRequest) -> Iterator[SMTPServer]:
     """A mail server on a free port, which keeps what it gets; see `smtp_server.testing`."""
     from smtp_server.testing import SMTPServer  # noqa: PLC0415 not before it is needed
 
-    accounts = (line.partition(":") for line in request.config.getini("smtp_auth"))
     arguments: dict[str, Any] = {
         "tls": request.config.getini("smtp_tls") or None,
-        "auth": {user: password for user, _, password in accounts} or None,
+        "auth": request.config.getini("smtp_auth") or None,
     }
     for marker in reversed(list(request.node.iter_markers("smtp"))):  # the nearest one last
         if marker.args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,15 +14,48 @@ from smtp_protocol.handler import Server
 from smtp_protocol.hooks import Hooks
 from smtp_protocol.replies import Reply
 
-__all__ = ["Answering", "Request", "answer_at_once", "call_hook", "quick_calls"]
+__all__ = ["Answering", "AnswersCommands", "Request", "answer_at_once", "call_hook", "quick_calls"]
 
 #: What is answered with the help of a hook.
 Request = commands.Command | Connected | BodyEnd
+
+#: A command that no hook of a handler answers.
+PlainCommand = commands.Data | commands.Bdat | commands.StartTls
+
+# Their positive replies.
+_GO_ON: Mapping[type[PlainCommand], Reply] = {
+    commands.Data: replies.START_MAIL_INPUT,
+    commands.Bdat: replies.CHUNK_OK,
+    commands.StartTls: replies.READY_FOR_TLS,
+}
+
+# What answers them.
+_METHOD = "answer_command"
 
 _Call = Coroutine[object, None, object]
 
 #: Takes an event and the server that answers it, and begins to.
 Begin = Callable[..., _Call]
+
+
+class AnswersCommands:
+    """What a server's class may decide itself of commands that have no hook."""
+
+    __slots__ = ()
+
+    async def answer_command(self, command: PlainCommand) -> Answer:
+        """Answer DATA, BDAT or STARTTLS, before anything comes of it.
+
+        A subclass may refuse it, and calls this method to go on. The last BDAT of a message is not
+        asked about: it is answered as the message is.
+
+        Args:
+            command: The command.
+
+        Returns:
+            The answer. A positive one is this method's alone.
+        """
+        return _GO_ON[type(command)]
 
 
 class Answering(Server, Protocol):
@@ -35,6 +68,9 @@ class Answering(Server, Protocol):
     @property
     def replies_owed(self) -> int:
         """How many replies the event that is being answered still needs."""
+
+    def answer_command(self, command: PlainCommand) -> Coroutine[object, None, Answer]:
+        """Answer a command that has no hook."""
 
     def ehlo_lines(self) -> Sequence[str]:
         """The lines of the reply to EHLO: the server's name, then the keywords."""
@@ -57,7 +93,7 @@ class Call:
     """How one kind of event is answered.
 
     Args:
-        hook: The hook that is asked, if there is one.
+        hook: The hook that is asked, if there is one, or the method of the server's class.
         begin: Takes the event and the server; gives the coroutine whose result is the answer.
         waits: Whether that may wait even where the hook is the default one.
     """
@@ -96,12 +132,17 @@ def answer_at_once(call: _Call) -> Reply:
     raise RuntimeError("a default hook waits")
 
 
-def quick_calls(hooks: Hooks) -> Mapping[type[Event], Begin]:
-    """How those events are answered that a handler leaves to default hooks, which never wait."""
+def quick_calls(own: Collection[str]) -> Mapping[type[Event], Begin]:
+    """How those events are answered whose hook is the default one, which never waits.
+
+    Args:
+        own: The hooks that the handler has (`Hooks.own`), and ``answer_command`` where the server's
+            class has its own.
+    """
     return {
         event: call.begin
         for event, call in CALLS.items()
-        if not call.waits and call.hook not in hooks.own
+        if not call.waits and call.hook not in own
     }
 
 
@@ -132,12 +173,8 @@ def _rcpt(event: commands.Rcpt, server: Answering) -> _Call:
     )
 
 
-async def _data(event: commands.Data, server: Answering) -> Reply:
-    return replies.START_MAIL_INPUT
-
-
-async def _bdat(event: commands.Bdat, server: Answering) -> Reply:
-    return replies.CHUNK_OK
+def _command(event: PlainCommand, server: Answering) -> _Call:
+    return server.answer_command(event)
 
 
 def _body_end(event: BodyEnd, server: Answering) -> _Call:
@@ -166,10 +203,6 @@ def _expn(event: commands.Expn, server: Answering) -> _Call:
 
 def _help(event: commands.Help, server: Answering) -> _Call:
     return server.hooks.handle_HELP(server, server.session, server.envelope, event.topic)
-
-
-async def _starttls(event: commands.StartTls, server: Answering) -> Reply:
-    return replies.READY_FOR_TLS
 
 
 async def _auth(event: commands.Auth, server: Answering) -> Reply:
@@ -202,8 +235,8 @@ CALLS: Mapping[type[Event], Call] = {
     commands.Lhlo: Call("handle_EHLO", _ehlo),
     commands.Mail: Call("handle_MAIL", _mail),
     commands.Rcpt: Call("handle_RCPT", _rcpt),
-    commands.Data: Call(None, _data),
-    commands.Bdat: Call(None, _bdat),
+    commands.Data: Call(_METHOD, _command),
+    commands.Bdat: Call(_METHOD, _command),
     BodyEnd: Call("handle_DATA", _body_end, waits=True),
     commands.Rset: Call("handle_RSET", _rset),
     commands.Noop: Call("handle_NOOP", _noop),
@@ -211,7 +244,7 @@ CALLS: Mapping[type[Event], Call] = {
     commands.Vrfy: Call("handle_VRFY", _vrfy),
     commands.Expn: Call("handle_EXPN", _expn),
     commands.Help: Call("handle_HELP", _help),
-    commands.StartTls: Call(None, _starttls),
+    commands.StartTls: Call(_METHOD, _command),
     commands.Auth: Call("handle_AUTH", _auth, waits=True),
     commands.Xclient: Call(None, _xclient),
     commands.Xforward: Call(None, _xforward),

@@ -12,7 +12,7 @@ from smtp_protocol import commands, replies
 from smtp_protocol.answers import Answer, replies_from, reply_from
 from smtp_protocol.auth import AuthResult, Missing
 from smtp_protocol.bookkeeping import forget_clear_text, record
-from smtp_protocol.calls import Request, call_hook
+from smtp_protocol.calls import AnswersCommands, Request, call_hook
 from smtp_protocol.config import ProtocolConfig
 from smtp_protocol.connection import ServerConnection
 from smtp_protocol.events import (
@@ -46,7 +46,7 @@ _DEFAULT = ProtocolConfig()
 _IN_TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
 
 
-class HandlerConnection:
+class HandlerConnection(AnswersCommands):
     """Runs a handler for one client. The octets come and go as the caller likes.
 
     Give it what the client sends (`receive_data`, and `receive_eof` once), await `answers` after

@@ -5,7 +5,7 @@ import logging
 from abc import abstractmethod
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 from smtp_protocol import (
     MISSING,
@@ -42,7 +42,7 @@ from smtp_server.dispatch import answer
 from smtp_server.limits import Budget
 from smtp_server.link import Link
 from smtp_server.log import command_answered, commands_logger, log, logger, message_came, refused
-from smtp_server.setup import Setup
+from smtp_server.setup import ServerClass, Setup
 from smtp_server.verbs import method_name
 
 __all__: list[str] = []
@@ -62,11 +62,8 @@ _NOT_TO_INTERRUPT = _TRANSACTION | {State.TLS, State.CLOSED}
 _VERDICTS = frozenset({535, 421})
 
 
-class Conversation(Link):
+class Conversation(Link, ServerClass):
     """What is said on one connection; a hook sees it as ``server``."""
-
-    #: Whether this is LMTP.
-    lmtp: ClassVar[bool] = False
 
     __slots__ = (
         "_advancing",

@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, TypeVar
 
 from smtp_protocol import AnyHandler, Event, Hooks, Mechanism, ProtocolConfig
-from smtp_protocol.calls import Begin, quick_calls
+from smtp_protocol.calls import AnswersCommands, Begin, quick_calls
 from smtp_server.networks import Networks
 from smtp_server.settings import Settings, SMTPKeywords
 from smtp_server.tls import Certificates
@@ -23,11 +23,13 @@ __all__: list[str] = []
 ConnectionT = TypeVar("ConnectionT")
 
 
-class ServerClass(Protocol):
-    """A class of connections: `SMTP`, `LMTP`, or one of the user's own."""
+class ServerClass(AnswersCommands):
+    """What a class of connections says of itself: `SMTP`, `LMTP`, or one of the user's own."""
+
+    __slots__ = ()
 
     #: Whether it speaks LMTP.
-    lmtp: ClassVar[bool]
+    lmtp: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +146,9 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
     verbs = own_verbs(smtp_class)
     hooks = Hooks(handler, verbs)
     lmtp = smtp_class.lmtp
+    own = set(hooks.own)
+    if smtp_class.answer_command is not AnswersCommands.answer_command:
+        own.add("answer_command")
     mechanisms = _offers(settings, hooks, smtp_class, handler)
     if settings.auth_required and not mechanisms:
         raise ValueError("auth_required needs an authenticator, an auth_callback or a mechanism")
@@ -158,7 +163,7 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
         ident=settings.ident or f"Python {'LMTP' if lmtp else 'SMTP'} {__version__}",
         verbs=verbs,
         # Where commands are counted, each is looked at first.
-        quick={} if settings.command_call_limit is not None else quick_calls(hooks),
+        quick={} if settings.command_call_limit is not None else quick_calls(own),
         mechanisms=mechanisms,
         certificates=Certificates(settings.tls_context) if settings.tls_context else None,
         proxies=Networks(settings.proxy_trusted),

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
+from collections.abc import Mapping
 from typing import Generic, Literal, TypeVar, cast, get_args
 
 from smtp_protocol import (
     Answer,
+    Bdat,
+    Data,
     Envelope,
     MailOptions,
     RcptOptions,
     Reply,
     Server,
     Session,
+    StartTls,
 )
 from smtp_protocol.auth import Missing
 from smtp_server.smtp import SMTP
@@ -21,14 +25,18 @@ from smtp_server.testing.recorder import Recorder
 
 __all__ = ["Step"]
 
-#: Where a session can be made to fail. DATA is the answer to the whole message.
+#: Where a session can be made to fail. DATA is the answer to the whole message, DATA_COMMAND the
+#: one to the command, and BDAT the one to each chunk but the last.
 Step = Literal[
     "CONNECT",
     "HELO",
     "EHLO",
+    "STARTTLS",
     "AUTH",
     "MAIL",
     "RCPT",
+    "DATA_COMMAND",
+    "BDAT",
     "DATA",
     "RSET",
     "NOOP",
@@ -48,29 +56,47 @@ class Schedule(Generic[T]):
     """One value, or none, for each of the next times that a step is reached."""
 
     def __init__(self) -> None:
-        # A deque is safe to use from two threads.
-        self._queues: defaultdict[str, deque[T | None]] = defaultdict(deque)
+        # By step, and by recipient where only one is meant. A deque is safe to use in two threads.
+        self._queues: defaultdict[tuple[str, str | None], deque[T | None]] = defaultdict(deque)
 
-    def add(self, step: Step, value: T, *, times: int, skip: int) -> None:
+    def add(
+        self, step: Step, value: T, *, times: int, skip: int, recipient: str | None = None
+    ) -> None:
         """Add ``skip`` times nothing, and then ``times`` times the value.
 
         Raises:
-            ValueError: There is no such step, or a number makes no sense.
+            ValueError: There is no such step, or a number makes no sense, or the step has no
+                recipient.
         """
         if step not in get_args(Step):
             raise ValueError(f"{step!r} is none of {', '.join(get_args(Step))}")
         if times < 1 or skip < 0:
             raise ValueError(f"times is at least 1 and skip at least 0, not {times} and {skip}")
-        self._queues[step].extend([None] * skip + [value] * times)
+        if recipient is not None and step != "RCPT":
+            raise ValueError(f"a recipient goes with the step RCPT, not with {step}")
+        name = None if recipient is None else recipient.lower()
+        self._queues[step, name].extend([None] * skip + [value] * times)
 
-    def take(self, step: Step) -> T | None:
-        """What is to happen this time."""
-        queue = self._queues[step]
+    def take(self, step: Step, recipient: str | None = None) -> T | None:
+        """What is to happen this time: to this recipient, or else to any."""
+        value = None if recipient is None else self._next(step, recipient.lower())
+        return self._next(step, None) if value is None else value
+
+    def _next(self, step: Step, recipient: str | None) -> T | None:
+        queue = self._queues.get((step, recipient))
         return queue.popleft() if queue else None
 
     def clear(self) -> None:
         """Forget what is still to come."""
         self._queues.clear()
+
+
+# What has no hook.
+_COMMANDS: Mapping[type[Data | Bdat | StartTls], Step] = {
+    Data: "DATA_COMMAND",
+    Bdat: "BDAT",
+    StartTls: "STARTTLS",
+}
 
 
 class Connection(SMTP):
@@ -84,6 +110,14 @@ class Connection(SMTP):
     def cut(self) -> None:
         """Close the connection without a word."""
         self._to_cut.abort()
+
+    async def answer_command(self, command: Data | Bdat | StartTls) -> Answer:
+        """Let a step without a hook fail as the others do."""
+        handler = self.setup.handler
+        failure = None
+        if isinstance(handler, FaultyRecorder):
+            failure = await handler.fault(_COMMANDS[type(command)], self)
+        return failure or await super().answer_command(command)
 
     def shut_down(self) -> None:
         """Leave it to the client to go: who has just had its 250 is about to say QUIT."""
@@ -102,25 +136,26 @@ class FaultyRecorder(Recorder):
         self.failures = Schedule[Reply]()
         self.delays = Schedule[float]()
 
-    async def _fault(self, step: Step, server: Server) -> Reply | None:
-        delay = self.delays.take(step)
+    async def fault(self, step: Step, server: Server, recipient: str | None = None) -> Reply | None:
+        """Do what is to happen at a step this time; the reply is that of a failure."""
+        delay = self.delays.take(step, recipient)
         if delay is not None:
             await asyncio.sleep(delay)
-        failure = self.failures.take(step)
+        failure = self.failures.take(step, recipient)
         if failure is CUT and isinstance(server, Connection):
             server.cut()
         return failure
 
     async def handle_CONNECT(self, server: Server, session: Session, envelope: Envelope) -> Answer:
         """The greeting."""
-        failure = await self._fault("CONNECT", server)
+        failure = await self.fault("CONNECT", server)
         return failure or await super().handle_CONNECT(server, session, envelope)
 
     async def handle_HELO(
         self, server: Server, session: Session, envelope: Envelope, hostname: str
     ) -> Answer:
         """HELO."""
-        failure = await self._fault("HELO", server)
+        failure = await self.fault("HELO", server)
         return failure or await super().handle_HELO(server, session, envelope, hostname)
 
     async def handle_EHLO(
@@ -132,7 +167,7 @@ class FaultyRecorder(Recorder):
         responses: list[str],
     ) -> list[str] | str | Reply:
         """EHLO."""
-        failure = await self._fault("EHLO", server)
+        failure = await self.fault("EHLO", server)
         return failure or await super().handle_EHLO(server, session, envelope, hostname, responses)
 
     async def handle_MAIL(
@@ -144,7 +179,7 @@ class FaultyRecorder(Recorder):
         mail_options: MailOptions,
     ) -> Answer:
         """MAIL."""
-        failure = await self._fault("MAIL", server)
+        failure = await self.fault("MAIL", server)
         return failure or await super().handle_MAIL(
             server, session, envelope, address, mail_options
         )
@@ -158,52 +193,52 @@ class FaultyRecorder(Recorder):
         rcpt_options: RcptOptions,
     ) -> Answer:
         """RCPT."""
-        failure = await self._fault("RCPT", server)
+        failure = await self.fault("RCPT", server, address)
         return failure or await super().handle_RCPT(
             server, session, envelope, address, rcpt_options
         )
 
     async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> Answer:
         """The message has come, and is kept unless it is to fail."""
-        failure = await self._fault("DATA", server)
+        failure = await self.fault("DATA", server)
         return failure or await super().handle_DATA(server, session, envelope)
 
     async def handle_RSET(self, server: Server, session: Session, envelope: Envelope) -> Answer:
         """RSET."""
-        failure = await self._fault("RSET", server)
+        failure = await self.fault("RSET", server)
         return failure or await super().handle_RSET(server, session, envelope)
 
     async def handle_NOOP(
         self, server: Server, session: Session, envelope: Envelope, arg: str
     ) -> Answer:
         """NOOP."""
-        failure = await self._fault("NOOP", server)
+        failure = await self.fault("NOOP", server)
         return failure or await super().handle_NOOP(server, session, envelope, arg)
 
     async def handle_QUIT(self, server: Server, session: Session, envelope: Envelope) -> Answer:
         """QUIT."""
-        failure = await self._fault("QUIT", server)
+        failure = await self.fault("QUIT", server)
         return failure or await super().handle_QUIT(server, session, envelope)
 
     async def handle_VRFY(
         self, server: Server, session: Session, envelope: Envelope, address: str
     ) -> Answer:
         """VRFY."""
-        failure = await self._fault("VRFY", server)
+        failure = await self.fault("VRFY", server)
         return failure or await super().handle_VRFY(server, session, envelope, address)
 
     async def handle_EXPN(
         self, server: Server, session: Session, envelope: Envelope, address: str
     ) -> Answer:
         """EXPN."""
-        failure = await self._fault("EXPN", server)
+        failure = await self.fault("EXPN", server)
         return failure or await super().handle_EXPN(server, session, envelope, address)
 
     async def handle_HELP(
         self, server: Server, session: Session, envelope: Envelope, topic: str
     ) -> Answer:
         """HELP."""
-        failure = await self._fault("HELP", server)
+        failure = await self.fault("HELP", server)
         return failure or await super().handle_HELP(server, session, envelope, topic)
 
 
@@ -214,5 +249,5 @@ class FaultyRecorderWithAuth(FaultyRecorder):
         self, server: Server, session: Session, envelope: Envelope, args: list[str]
     ) -> str | Reply | Literal[Missing.MISSING]:
         """AUTH, before its mechanism begins."""
-        failure = await self._fault("AUTH", server)
+        failure = await self.fault("AUTH", server)
         return failure or await super().handle_AUTH(server, session, envelope, args)

@@ -5,7 +5,9 @@ import email
 import email.policy
 import threading
 from concurrent.futures import Future
+from email.errors import MessageDefect
 from email.message import EmailMessage
+from email.parser import BytesHeaderParser
 from functools import cached_property
 
 from smtp_protocol import Answer, Envelope, Handler, Server, Session, replies
@@ -26,7 +28,7 @@ class _Mail:
         content = self.envelope.content
         if self.envelope.mail_options.body != "BINARYMIME":
             content = content.replace(b"\r\n", b"\n")  # as in a message that Python made
-        return email.message_from_bytes(content, policy=email.policy.default)
+        return _parse(content)
 
 
 class Recorder(Handler):
@@ -54,7 +56,11 @@ class Recorder(Handler):
 
     @property
     def messages(self) -> list[EmailMessage]:
-        """The messages, parsed, in the order in which they came. Their lines end with LF."""
+        """The messages, parsed, in the order in which they came. Their lines end with LF.
+
+        One that the email package cannot parse has its header and, as text, all the rest; its
+        ``defects`` tell why.
+        """
         return [mail.message for mail in self._kept()]
 
     @property
@@ -128,10 +134,36 @@ class Recorder(Handler):
         return future
 
     def _too_few(self, count: int, timeout: float) -> TimeoutError:
-        subjects = [str(message["Subject"]) for message in self.messages]
+        subjects = [_subject(message) for message in self.messages]
         return TimeoutError(
             f"{len(subjects)} of {count} messages within {timeout:g} seconds; subjects: {subjects}"
         )
+
+
+def _parse(content: bytes) -> EmailMessage:
+    """Parse a message, or as much of it as can be parsed: one must not hide the others."""
+    try:
+        return email.message_from_bytes(content, policy=email.policy.default)
+    except Exception as error:
+        message = _header_alone(content)
+        message.defects.append(MessageDefect(f"the message cannot be parsed: {error!r}"))
+        return message
+
+
+def _header_alone(content: bytes) -> EmailMessage:
+    try:
+        return BytesHeaderParser(policy=email.policy.default).parsebytes(content)
+    except Exception:
+        message = EmailMessage()
+        message.set_payload(content.decode("ascii", "surrogateescape"))
+        return message
+
+
+def _subject(message: EmailMessage) -> str:
+    try:
+        return str(message["Subject"])
+    except Exception:
+        return "(not to be read)"
 
 
 def _in_event_loop() -> bool:

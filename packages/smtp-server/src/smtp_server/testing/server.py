@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from email.message import EmailMessage
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +46,8 @@ class SMTPServer:
     Args:
         tls: ``"starttls"``, which clients then have to use; ``"implicit"`` for TLS from the
             beginning; ``None`` for none.
-        auth: Passwords by user. Clients then have to use AUTH, inside TLS if there is any.
+        auth: Passwords by user, or a list of ``"user:password"``. Clients then have to use AUTH,
+            inside TLS if there is any.
         host: Where it listens.
         port: 0 takes a free one.
         **smtp_keywords: Those of `Controller`, such as ``data_size_limit=1000``. They have the
@@ -58,14 +59,15 @@ class SMTPServer:
         tls: As given.
 
     Raises:
-        ValueError: ``tls`` is something else.
+        ValueError: ``tls`` is something else, or an account has no colon.
+        TypeError: ``auth`` is a single text.
     """
 
     def __init__(
         self,
         *,
         tls: TLSMode | None = None,
-        auth: Mapping[str, str] | None = None,
+        auth: Mapping[str, str] | Iterable[str] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         **smtp_keywords: Unpack[SharedKeywords],
@@ -169,34 +171,58 @@ class SMTPServer:
 
     # What is to go wrong.
 
-    def fail_next(self, step: Step, reply: str, *, times: int = 1, skip: int = 0) -> None:
+    def fail_next(
+        self,
+        step: Step,
+        reply: str | int | Reply,
+        *,
+        times: int = 1,
+        skip: int = 0,
+        recipient: str | None = None,
+    ) -> None:
         """Have a step refused.
 
         Failures of the same step queue up: the next call is about the time after this one's.
 
         Args:
-            step: Which step. DATA is the answer to the whole message, which is then not kept.
-            reply: The answer, such as ``"450 4.2.0 try later"``. A 421 also ends the session.
+            step: Which step. DATA is the answer to the whole message, which is then not kept, and
+                DATA_COMMAND the one to the command before it.
+            reply: The answer, such as ``"450 4.2.0 try later"``, or its code alone. A 421 also
+                ends the session.
             times: How often.
             skip: How often the step is to go well before.
+            recipient: With RCPT, the only one that is meant; its times are counted apart. In any
+                case of letters.
 
         Raises:
             ValueError: There is no such step, or this is no negative reply.
         """
-        parsed = Reply.parse(reply)
+        if isinstance(reply, int):
+            reply = Reply(reply, ("Refused by the test",))
+        parsed = Reply.parse(reply) if isinstance(reply, str) else reply
         if parsed.positive:
-            raise ValueError(f"a failure is a reply of 400 to 599, not {reply!r}")
-        self._recorder.failures.add(step, parsed, times=times, skip=skip)
+            raise ValueError(f"a failure is a reply of 400 to 599, not {str(reply)!r}")
+        self._recorder.failures.add(step, parsed, times=times, skip=skip, recipient=recipient)
 
-    def cut_next(self, step: Step, *, times: int = 1, skip: int = 0) -> None:
+    def cut_next(
+        self, step: Step, *, times: int = 1, skip: int = 0, recipient: str | None = None
+    ) -> None:
         """Have the connection closed at a step, without a reply. Arguments as for `fail_next`."""
-        self._recorder.failures.add(step, CUT, times=times, skip=skip)
+        self._recorder.failures.add(step, CUT, times=times, skip=skip, recipient=recipient)
 
-    def delay_next(self, step: Step, seconds: float, *, times: int = 1, skip: int = 0) -> None:
+    def delay_next(
+        self,
+        step: Step,
+        seconds: float,
+        *,
+        times: int = 1,
+        skip: int = 0,
+        recipient: str | None = None,
+    ) -> None:
         """Have a step answered late; it may fail as well. Other arguments as for `fail_next`."""
         if seconds < 0:
             raise ValueError(f"a delay is a number of seconds from 0, not {seconds}")
-        self._recorder.delays.add(step, seconds, times=times, skip=skip)
+        self._recorder.delays.add(step, seconds, times=times, skip=skip, recipient=recipient)
 
     # What a client needs for TLS.
 
@@ -211,7 +237,7 @@ class SMTPServer:
         return ssl.create_default_context(cafile=_CERTIFICATE)
 
 
-def _meaning(tls: TLSMode | None, auth: Mapping[str, str] | None) -> SharedKeywords:
+def _meaning(tls: TLSMode | None, auth: Mapping[str, str] | Iterable[str] | None) -> SharedKeywords:
     """What the two say in the keywords of the server."""
     keywords: SharedKeywords = {}
     if tls == "starttls":
@@ -219,13 +245,27 @@ def _meaning(tls: TLSMode | None, auth: Mapping[str, str] | None) -> SharedKeywo
     if auth is not None:
         keywords.update(
             {
-                "authenticator": Accounts(auth),
+                "authenticator": Accounts(_passwords(auth)),
                 "auth_required": True,
                 "auth_require_tls": tls is not None,
                 "auth_failure_delay": 0.0,
             }
         )
     return keywords
+
+
+def _passwords(auth: Mapping[str, str] | Iterable[str]) -> Mapping[str, str]:
+    if isinstance(auth, str):
+        raise TypeError('auth is a list of "user:password", or a mapping, and no single text')
+    if isinstance(auth, Mapping):
+        return auth
+    passwords = {}
+    for number, account in enumerate(auth):
+        user, colon, password = str(account).partition(":")
+        if not colon:  # the text may be a password, and is not told
+            raise ValueError(f'auth[{number}] is not "user:password": it has no colon')
+        passwords[user] = password
+    return passwords
 
 
 def _server_context() -> ssl.SSLContext:
