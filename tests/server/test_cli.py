@@ -306,7 +306,24 @@ def test_debugging(
     assert running.stop() == 0
     logged = running.err.read_text()
     assert ("INFO user: an info" in logged) is info
-    assert ("DEBUG smtp_server: [" in logged) is debug
+    assert ("DEBUG smtp_server: [" in logged) is info
+    assert ("DEBUG smtp_server.commands: [" in logged) is debug
+
+
+def test_one_debug_option_tells_of_clients_messages_and_refusals(cli: Starter) -> None:
+    running = cli.start("-n", *HERE, "-d", "-s", "1000")
+    with running.client() as client:
+        client.sendmail("anne@example.com", ["bart@example.com", "cris@example.com"], "Hi")
+        assert client.docmd("VRFY")[0] == 501
+    assert running.stop() == 0
+    lines = [line.partition("] ")[2] for line in running.err.read_text().splitlines()]
+    assert any(line.startswith("Connection from ('127.0.0.1', ") for line in lines)
+    assert (
+        "Message from 'anne@example.com' to 'bart@example.com', 'cris@example.com', "
+        "4 octets: '250 2.0.0 OK'"
+    ) in lines
+    assert "What the client sent refused: '501 5.5.4 Syntax: VRFY address'" in lines
+    assert "Gone" in lines
 
 
 # Handlers.

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from smtp_protocol import AnyHandler
 from smtp_server.listeners import bind_tcp, format_address, port_number
-from smtp_server.log import logger
+from smtp_server.log import commands_logger, logger
 from smtp_server.service import GRACE, Service, serve
 from smtp_server.tls import TLSSource
 from smtp_server.version import __version__
@@ -87,7 +87,8 @@ def _make_parser() -> ArgumentParser:
         "--debug",
         action="count",
         default=0,
-        help="log more: once what happens, twice each command too, three times asyncio as well",
+        help="log more: once who comes, each message, and what is refused; twice each command "
+        "too; three times what asyncio says as well",
     )
     add(
         "-l",
@@ -224,10 +225,7 @@ def main(args: Sequence[str] | None = None) -> None:
         SystemExit: With 1 or 2, after one line on stderr, when it cannot run.
     """
     parser, namespace = parseargs(args)
-    logging.basicConfig(
-        level=_LEVELS[min(namespace.debug, len(_LEVELS) - 1)],
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    _set_up_log(namespace.debug)
     with contextlib.ExitStack() as cleaning:
         sockets: list[socket.socket] = []
         try:
@@ -242,6 +240,17 @@ def main(args: Sequence[str] | None = None) -> None:
                 runner.run(_run(service))
         except OSError as error:
             _cannot_run(parser, error)
+
+
+def _set_up_log(debug: int) -> None:
+    """Log to stderr: with one ``-d`` what happens to messages, with two each command as well."""
+    logging.basicConfig(
+        level=_LEVELS[min(debug, len(_LEVELS) - 1)],
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    if debug == 1:
+        logger.setLevel(logging.DEBUG)
+        commands_logger.setLevel(logging.INFO)
 
 
 def _cannot_run(parser: ArgumentParser, error: Exception) -> NoReturn:
