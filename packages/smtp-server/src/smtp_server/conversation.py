@@ -5,6 +5,7 @@ import logging
 from abc import abstractmethod
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from time import monotonic
 from typing import Literal
 
 from smtp_protocol import (
@@ -270,7 +271,7 @@ class Conversation(Link, ServerClass):
             self._flush()
         if not self._connected:
             self._see_whether_over()
-        elif self._task is not None or self._streams or not (self._reading and self._writing):
+        elif self._streams or not (self._reading and self._writing):
             self._regulate_reading()
 
     def _refuse(self, event: Refused) -> None:
@@ -287,27 +288,23 @@ class Conversation(Link, ServerClass):
     def _consult(self, event: Request) -> None:
         """Have ``event`` answered: at once where that is possible, otherwise by a task."""
         self._event = event
-        reply = self._reply_without_hook(event)
-        if reply is not None:
-            self._conclude(event, [reply] * self._connection.replies_owed)
-            return
-        self._flush()
+        if type(event) in self.setup.checked:
+            reply = self._check(event)
+            if reply is not None:
+                self._conclude(event, [reply] * self._connection.replies_owed)
+                return
+        if self._output:
+            self._flush()
         self._start(self._run_hook(event))
 
-    def _reply_without_hook(self, event: Request) -> Reply | None:
-        settings = self.setup.settings
-        if isinstance(event, Connected):
-            return None
+    def _check(self, event: Request) -> Reply | None:
+        """Refuse what no hook is asked about; a message is put into its envelope."""
         if isinstance(event, BodyEnd):
             return self._close_body()
-        if settings.command_call_limit is not None:
-            verb = event.verb if isinstance(event, Unknown) else type(event).__name__.upper()
-            closing = self.budget.command(verb)
-            if closing is not None:
-                return closing
-        if isinstance(event, Unknown) and event.verb not in self.setup.verbs:
-            return replies.UNKNOWN_COMMAND
-        return None
+        verb = event.verb if isinstance(event, Unknown) else type(event).__name__.upper()
+        if isinstance(event, Unknown) and verb not in self.setup.verbs:
+            return self.budget.command(verb) or replies.UNKNOWN_COMMAND
+        return self.budget.command(verb)
 
     async def _run_hook(self, event: Request) -> None:
         try:
@@ -317,7 +314,7 @@ class Conversation(Link, ServerClass):
             raise
         finally:
             self._errand_done()
-        self._heard()
+        self._active = monotonic()
         self._conclude(event, answers)
         self._advance()
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from smtp_protocol import BodyEnd, Reply, replies
 from smtp_protocol.answers import replies_from, reply_from
-from smtp_protocol.calls import Request, call_hook
+from smtp_protocol.calls import CALLS, Request
 from smtp_protocol.commands import Auth
 from smtp_server.exchange import Exchange
 
@@ -42,10 +42,10 @@ async def answer(event: Request, exchange: Exchange) -> Sequence[Reply]:
     try:
         limit = exchange.setup.settings.handler_timeout
         if limit is None or isinstance(event, Auth):  # AUTH waits for the client as well
-            result = await call_hook(event, exchange)
+            result = await CALLS[type(event)].begin(event, exchange)
         else:
             async with asyncio.timeout(limit):
-                result = await call_hook(event, exchange)
+                result = await CALLS[type(event)].begin(event, exchange)
         if not isinstance(event, BodyEnd):
             return (reply_from(result),)
         if not exchange.setup.config.lmtp:

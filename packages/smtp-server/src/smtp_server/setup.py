@@ -10,8 +10,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import ClassVar, TypeVar
 
-from smtp_protocol import AnyHandler, Event, Hooks, Mechanism, ProtocolConfig
-from smtp_protocol.calls import AnswersCommands, Begin, quick_calls
+from smtp_protocol import AnyHandler, BodyEnd, Connected, Event, Hooks, Mechanism, ProtocolConfig
+from smtp_protocol.calls import CALLS, AnswersCommands, Begin, quick_calls
+from smtp_protocol.commands import Unknown
 from smtp_server.networks import Networks
 from smtp_server.settings import Settings, SMTPKeywords
 from smtp_server.tls import Certificates
@@ -62,6 +63,7 @@ class Setup:
         ident: What follows it in the greeting.
         verbs: The commands that the class adds, each with its form.
         quick: How events are answered whose hook is the default: it answers at once.
+        checked: The events that are looked at before a hook is asked.
         mechanisms: What AUTH can offer.
         certificates: The TLS context for STARTTLS.
         proxies: The peers whose PROXY header is taken.
@@ -78,6 +80,7 @@ class Setup:
     ident: str
     verbs: Mapping[str, str]
     quick: Mapping[type[Event], Begin]
+    checked: frozenset[type[Event]]
     mechanisms: Mapping[str, Offer]
     certificates: Certificates | None
     proxies: Networks
@@ -149,6 +152,7 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
     own = set(hooks.own)
     if smtp_class.answer_command is not AnswersCommands.answer_command:
         own.add("answer_command")
+    counted = settings.command_call_limit is not None
     mechanisms = _offers(settings, hooks, smtp_class, handler)
     if settings.auth_required and not mechanisms:
         raise ValueError("auth_required needs an authenticator, an auth_callback or a mechanism")
@@ -163,7 +167,8 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
         ident=settings.ident or f"Python {'LMTP' if lmtp else 'SMTP'} {__version__}",
         verbs=verbs,
         # Where commands are counted, each is looked at first.
-        quick={} if settings.command_call_limit is not None else quick_calls(own),
+        quick={} if counted else quick_calls(own),
+        checked=frozenset(CALLS) - {Connected} if counted else frozenset({BodyEnd, Unknown}),
         mechanisms=mechanisms,
         certificates=Certificates(settings.tls_context) if settings.tls_context else None,
         proxies=Networks(settings.proxy_trusted),

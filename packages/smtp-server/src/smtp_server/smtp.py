@@ -210,8 +210,11 @@ class SMTP(Conversation):
         if self._connection.state is State.TLS:
             self._early += data
             return
+        busy = self._task is not None
         self._connection.receive_data(data)
         self._advance()
+        if busy:
+            self._regulate_reading()
 
     def eof_received(self) -> bool:
         """Take that the peer sends no more; it still gets its answers."""
