@@ -86,7 +86,7 @@ def test_no_hook_at_all() -> None:
 def test_stream() -> None:
     handler = Streaming()
     hooks = Hooks(handler)
-    assert hooks.stream is handler
+    assert hooks.stream is hooks
     assert hooks.own == {"handle_STREAM"}
 
 

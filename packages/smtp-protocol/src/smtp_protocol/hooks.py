@@ -29,7 +29,7 @@ class Hooks(Handler):
 
     Attributes:
         own: The names of the hooks that the handler itself has.
-        stream: The handler, if it has ``handle_STREAM``.
+        stream: These hooks, if the handler has ``handle_STREAM``.
 
     Raises:
         TypeError: A ``handle_…`` attribute is no hook, or cannot take a hook's arguments, or
@@ -56,7 +56,7 @@ class Hooks(Handler):
             name for name in names if not _is_inherited(handler, name)
         )
         self.stream: HandlesSTREAM | None = (
-            cast(HandlesSTREAM, handler) if "handle_STREAM" in names else None
+            cast(HandlesSTREAM, self) if "handle_STREAM" in names else None
         )
 
 

@@ -23,7 +23,7 @@ from smtp_protocol import (
     Server,
     replies,
 )
-from smtp_server.dispatch import failure_of
+from smtp_server.dispatch import failure_in_future, failure_of, timed
 from smtp_server.exchange import Exchange
 from smtp_server.log import log
 from smtp_server.setup import Offer
@@ -76,7 +76,7 @@ async def _result(event: Auth, offer: Offer, exchange: Exchange) -> object:
         return await _run(event.mechanism, offer.make(), event.initial_response, exchange)
     owner = exchange.setup.handler if offer.of_handler else exchange
     method: AuthMethod = getattr(owner, offer.method)
-    return await method(exchange, list(event.args))
+    return await timed(method(exchange, list(event.args)), exchange)
 
 
 async def _run(
@@ -96,8 +96,7 @@ async def _run(
                 step = mechanism.respond(answer)
             case Ask(auth_data):
                 shown = auth_data
-                async with asyncio.timeout(exchange.setup.settings.handler_timeout):
-                    verdict = await _ask(name, auth_data, exchange)
+                verdict = await timed(_ask(name, auth_data, exchange), exchange)
                 step = mechanism.resolve(verdict)
             case Finished(result):
                 if result.success and result.auth_data is None:
@@ -123,8 +122,15 @@ async def _ask(name: str, auth_data: object, exchange: Exchange) -> AuthResult:
 async def _call(function: Callable[[], ResultT], *, threaded: bool) -> ResultT:
     if not threaded:
         return function()
-    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-    return await loop.run_in_executor(_threads, lambda: context.run(function))
+    context = contextvars.copy_context()
+
+    def run() -> ResultT:
+        try:
+            return context.run(function)
+        except BaseException as error:
+            raise failure_in_future(error) from error
+
+    return await asyncio.get_running_loop().run_in_executor(_threads, run)
 
 
 async def _judge(name: str, result: AuthResult, exchange: Exchange) -> Reply:

@@ -40,6 +40,15 @@ class MemoryBody:
         """The message will not be complete."""
 
 
+def _comes_of_the_cut(error: BaseException | None) -> bool:
+    """Whether a hook failed for no other reason than that its message was cut."""
+    while error is not None and not isinstance(error, BodyAborted):
+        if isinstance(error, BaseExceptionGroup):
+            return all(map(_comes_of_the_cut, error.exceptions))
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 class StreamedBody:
     """Hands a message on as it comes, to a ``handle_STREAM`` that runs meanwhile.
 
@@ -90,7 +99,7 @@ class StreamedBody:
 
     def _tell_failure(self, task: asyncio.Task[object]) -> None:
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, BodyAborted):
+        if error is not None and not _comes_of_the_cut(error):
             self._failed(error)
 
     @property

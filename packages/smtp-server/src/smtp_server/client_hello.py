@@ -7,6 +7,7 @@ __all__: list[str] = []
 
 # RFC 8446 §5.1: a record has a type, a version and a length; §4: a handshake message likewise.
 _HANDSHAKE_RECORD = 22
+_CHANGE_CIPHER_SPEC_RECORD = 20
 _RECORD_HEADER = 5
 _CLIENT_HELLO = 1
 _MESSAGE_HEADER = 4
@@ -14,20 +15,64 @@ _VERSION_AND_RANDOM = 34
 _SERVER_NAME = 0
 _HOST_NAME = 0
 
-# More than this no client says before the handshake goes on.
-MAX_HELLO = 16 * 1024 + _RECORD_HEADER
+# A longer hello OpenSSL does not take either.
+_MAX_HELLO = 131396
 
 
-def server_name(octets: bytes) -> str | None:
-    """Find the server's name (RFC 6066 §3) in what a client sent first.
+class ClientHello:
+    """Reads what a client says first, in however small pieces it comes.
+
+    There may be a second hello, where the server asks for one (RFC 8446 §4.1.4).
+
+    Attributes:
+        name: The server's name in the last hello, in printable ASCII: whatever else is in it is
+            escaped. ``None`` as long as there is none.
+        done: Whether no hello can follow.
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self.done = False
+        self._records = bytearray()
+        self._messages = bytearray()
+
+    def receive_data(self, octets: bytes) -> None:
+        """Take what the client sent."""
+        self._records += octets
+        while not self.done and len(self._records) >= _RECORD_HEADER:
+            end = _RECORD_HEADER + int.from_bytes(self._records[3:_RECORD_HEADER])
+            if len(self._records) < end:
+                break
+            if self._records[0] == _HANDSHAKE_RECORD:
+                self._messages += self._records[_RECORD_HEADER:end]
+                self._read_messages()
+            elif self._records[0] != _CHANGE_CIPHER_SPEC_RECORD:
+                self.done = True
+            del self._records[:end]
+
+    def _read_messages(self) -> None:
+        while not self.done and len(self._messages) >= _MESSAGE_HEADER:
+            size = int.from_bytes(self._messages[1:_MESSAGE_HEADER])
+            end = _MESSAGE_HEADER + size
+            if self._messages[0] != _CLIENT_HELLO or size > _MAX_HELLO:
+                self.done = True
+            elif len(self._messages) < end:
+                break
+            else:
+                self.name = server_name(bytes(self._messages[_MESSAGE_HEADER:end]))
+                del self._messages[:end]
+
+
+def server_name(message: bytes) -> str | None:
+    """Find the server's name (RFC 6066 §3) in a client's hello.
 
     Args:
-        octets: The records with the client's hello. One that is cut, or no hello, has no name.
+        message: The hello, without its header (RFC 8446 §4.1.2). What is cut has no name.
 
     Returns:
         The name, in printable ASCII: whatever else is in it is escaped.
     """
-    hello = _Octets(_handshake_message(octets))
+    hello = _Octets(message)
     try:
         hello.skip(_VERSION_AND_RANDOM)
         hello.vector(1)  # session id
@@ -46,17 +91,13 @@ def server_name(octets: bytes) -> str | None:
     return None
 
 
-def _handshake_message(octets: bytes) -> bytes:
-    """The first handshake message, which may come in several records; ``b""`` if it is no hello."""
-    message = b""
-    while octets[:1] == bytes([_HANDSHAKE_RECORD]) and len(octets) > _RECORD_HEADER:
-        end = _RECORD_HEADER + int.from_bytes(octets[3:_RECORD_HEADER])
-        message += octets[_RECORD_HEADER:end]
-        octets = octets[end:]
-    end = _MESSAGE_HEADER + int.from_bytes(message[1:_MESSAGE_HEADER])
-    if message[:1] != bytes([_CLIENT_HELLO]) or len(message) < end:
-        return b""
-    return message[_MESSAGE_HEADER:end]
+def is_host_name(name: str) -> bool:
+    """Whether a `server_name` is one that the standard library can tell to a callback."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return "\\" not in name
 
 
 def _printable(name: bytes) -> str:

@@ -39,7 +39,7 @@ from smtp_protocol.calls import Request, answer_at_once
 from smtp_protocol.parser import syntaxes
 from smtp_server.authentication import authenticate, conclude, offered
 from smtp_server.bodies import MemoryBody, StreamedBody
-from smtp_server.dispatch import answer
+from smtp_server.dispatch import answer, current_task, untimed
 from smtp_server.limits import Budget
 from smtp_server.link import Link
 from smtp_server.log import command_answered, commands_logger, log, logger, message_came, refused
@@ -77,6 +77,7 @@ class Conversation(Link, ServerClass):
         "_telling",
         "_verbose",
         "budget",
+        "clock",
         "envelope",
         "hooks",
         "session",
@@ -94,6 +95,8 @@ class Conversation(Link, ServerClass):
         self.session = Session()
         self.envelope = Envelope()
         self.budget = Budget(setup.settings)
+        #: What limits the hook that is at work.
+        self.clock: asyncio.Timeout | None = None
         #: Whether XCLIENT and XFORWARD are taken from the peer.
         self.trusted = False
         self._body: MemoryBody | StreamedBody | None = None
@@ -186,7 +189,7 @@ class Conversation(Link, ServerClass):
         self._response = waiting = self._loop.create_future()
         self._heard()
         self._advance()
-        response = await waiting
+        response = await untimed(waiting, self)
         return MISSING if response is None else response
 
     # What the dispatcher sees.
@@ -220,11 +223,11 @@ class Conversation(Link, ServerClass):
 
     def authenticate(self, event: Auth) -> Coroutine[object, None, Reply]:
         """Go through the exchange that AUTH begins."""
-        return authenticate(event, self)
+        return untimed(authenticate(event, self), self)
 
     def conclude(self, event: Auth, reply: Reply) -> Coroutine[object, None, Reply]:
         """Take a verdict of ``handle_AUTH``."""
-        return conclude(event.mechanism, reply, self)
+        return untimed(conclude(event.mechanism, reply, self), self)
 
     async def own_command(self, verb: str, arg: str | None) -> Answer | None:
         """Call this class's own method for ``verb``."""
@@ -235,7 +238,10 @@ class Conversation(Link, ServerClass):
     def log_failure(self, event: Event, error: BaseException) -> None:
         """Log that a hook failed on ``event``."""
         kind = type(event).__name__
-        log(logging.ERROR, self.session, "The hook for %s failed", kind, error=error)
+        # A mechanism that was told that its client has gone, or given up, fails for that.
+        given_up = isinstance(event, Auth) and not self._connection.reply_owed
+        level = logging.INFO if given_up else logging.ERROR
+        log(level, self.session, "The hook for %s failed", kind, error=error)
 
     # From events to replies.
 
@@ -309,13 +315,18 @@ class Conversation(Link, ServerClass):
     async def _run_hook(self, event: Request) -> None:
         try:
             answers = await answer(event, self)
-        except KeyboardInterrupt:
-            self._drop()
+        except (KeyboardInterrupt, GeneratorExit):
+            if current_task() is not None:
+                self._drop()
             raise
         finally:
             self._errand_done()
         self._active = monotonic()
         self._conclude(event, answers)
+        if self._connection.state is State.AUTH:
+            # Who asked the client for a response waits for it no more, so it would get no answer.
+            self._response = None
+            self.end_session(replies.CLOSING_FAILURE)
         self._advance()
 
     def _conclude(self, event: Event, answers: Sequence[Reply]) -> None:

@@ -7,7 +7,6 @@ from typing import TypeVar
 from smtp_protocol import BodyEnd, Reply, replies
 from smtp_protocol.answers import replies_from, reply_from
 from smtp_protocol.calls import CALLS, Request
-from smtp_protocol.commands import Auth
 from smtp_server.exchange import Exchange
 
 __all__: list[str] = []
@@ -40,23 +39,51 @@ async def answer(event: Request, exchange: Exchange) -> Sequence[Reply]:
         KeyboardInterrupt: Somebody wants the program to end.
     """
     try:
-        limit = exchange.setup.settings.handler_timeout
-        if limit is None or isinstance(event, Auth):  # AUTH waits for the client as well
-            result = await CALLS[type(event)].begin(event, exchange)
+        hook = CALLS[type(event)].begin(event, exchange)
+        if exchange.setup.settings.handler_timeout is None:
+            result = await hook
         else:
-            async with asyncio.timeout(limit):
-                result = await CALLS[type(event)].begin(event, exchange)
-        if not isinstance(event, BodyEnd):
-            return (reply_from(result),)
-        if not exchange.setup.config.lmtp:
-            return replies_from(result, exchange.replies_owed)
-        envelope = exchange.envelope
-        places, number = envelope.places(), len(envelope.rcpt_tos)
-        return replies_from(result, exchange.replies_owed, places=places, number=number)
+            result = await timed(hook, exchange)
+        if isinstance(event, BodyEnd):
+            return _final_replies(result, exchange)
+        return (reply_from(result),)
     except Exception as error:
         return await _answer_failure(event, error, exchange)
     except BaseException as error:
         return await _answer_failure(event, failure_of(error, ending=exchange.ending), exchange)
+
+
+async def timed(hook: Awaitable[ResultT], exchange: Exchange) -> ResultT:
+    """Await what a hook does, for as long as a hook may take.
+
+    Raises:
+        TimeoutError: It took longer.
+    """
+    limit = exchange.setup.settings.handler_timeout
+    if limit is None:
+        return await hook
+    outer = exchange.clock
+    async with asyncio.timeout(limit) as clock:
+        exchange.clock = clock
+        try:
+            return await hook
+        finally:
+            exchange.clock = outer
+
+
+async def untimed(wait: Awaitable[ResultT], exchange: Exchange) -> ResultT:
+    """Await, inside a hook, what is not its affair, such as the client: that time does not count.
+
+    It is then limited anew.
+    """
+    clock, limit = exchange.clock, exchange.setup.settings.handler_timeout
+    if clock is None or limit is None:
+        return await wait
+    clock.reschedule(None)
+    try:
+        return await wait
+    finally:
+        clock.reschedule(asyncio.get_running_loop().time() + limit)
 
 
 def failure_of(error: BaseException, *, ending: bool) -> Exception:
@@ -73,15 +100,40 @@ def failure_of(error: BaseException, *, ending: bool) -> Exception:
     if isinstance(error, Exception):
         return error
     cancelled = isinstance(error, asyncio.CancelledError)
-    if isinstance(error, KeyboardInterrupt | GeneratorExit) or (cancelled and ending):
+    if isinstance(error, KeyboardInterrupt) or (cancelled and ending):
         raise error
-    task = asyncio.current_task()
-    closing = cancelled and task is not None and task.cancelling() > 0
-    while task is not None and task.cancelling():
+    task = current_task()
+    if task is None:  # the event loop is gone, and its coroutines are thrown away
+        raise error
+    closing = cancelled and task.cancelling() > 0
+    while task.cancelling():
         task.uncancel()
+    return _hook_failed(error, closing=closing)
+
+
+def failure_in_future(error: BaseException) -> Exception:
+    """Make what a future can hand on of what a hook ended with.
+
+    It takes no StopIteration, and what awaits it is closed by a GeneratorExit; SystemExit ends
+    the event loop.
+    """
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return _hook_failed(error)
+
+
+def _hook_failed(error: BaseException, *, closing: bool = False) -> HookFailed:
     failure = HookFailed(f"{type(error).__name__}: {error}", closing=closing)
     failure.__cause__ = error
     return failure
+
+
+def current_task() -> asyncio.Task[object] | None:
+    """The task that runs now, if the event loop runs."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 async def contained(result: Awaitable[ResultT]) -> ResultT:
@@ -92,14 +144,24 @@ async def contained(result: Awaitable[ResultT]) -> ResultT:
     """
     try:
         return await result
-    except SystemExit as error:
-        raise failure_of(error, ending=False) from error
+    except (SystemExit, GeneratorExit) as error:
+        if current_task() is None:
+            raise
+        raise failure_in_future(error) from error
+
+
+def _final_replies(result: object, exchange: Exchange) -> Sequence[Reply]:
+    owed = exchange.replies_owed
+    if not exchange.setup.config.lmtp:
+        return replies_from(result, owed)
+    envelope = exchange.envelope
+    return replies_from(result, owed, places=envelope.places(), number=len(envelope.rcpt_tos))
 
 
 async def _answer_failure(event: Request, error: Exception, exchange: Exchange) -> Sequence[Reply]:
     exchange.log_failure(event, error)
     try:
-        reply = reply_from(await exchange.hooks.handle_exception(error))
+        reply = reply_from(await timed(exchange.hooks.handle_exception(error), exchange))
     except BaseException as second:
         exchange.log_failure(event, failure_of(second, ending=exchange.ending))
         reply = replies.LOCAL_ERROR

@@ -1,5 +1,6 @@
 """Exchange: what dispatch and authentication need of the connection that they answer for."""
 
+import asyncio
 from typing import Protocol
 
 from smtp_protocol.calls import Answering
@@ -13,6 +14,9 @@ __all__: list[str] = []
 
 class Exchange(Answering, Protocol):
     """A connection of this server, of which an event is to be answered."""
+
+    #: What limits the hook that is at work; see `smtp_server.dispatch.timed`.
+    clock: asyncio.Timeout | None
 
     @property
     def setup(self) -> Setup:

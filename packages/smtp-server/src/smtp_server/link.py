@@ -185,7 +185,8 @@ class Link(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         if self._output:
-            if self._connected:
+            # asyncio warns of what is written where nobody is any more.
+            if self._connected and not self._transport.is_closing():
                 self._transport.write(b"".join(self._output))
             self._output.clear()
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from smtp_protocol import Peer, ProxyData, ProxyHeaderError, unmapped
+from smtp_server.dispatch import timed
 from smtp_server.exchange import Exchange
 from smtp_server.proxy import HeaderReader
 from smtp_server.settings import Settings
@@ -45,8 +46,8 @@ async def take_header(exchange: Exchange, reader: HeaderReader, limit: float) ->
         raise NoSession(str(error)) from None
     session.proxy_data = replace(header, peer=session.peer)
     session.peer = _client(header, session.peer)
-    accept = exchange.hooks.handle_PROXY
-    if not await accept(exchange, session, exchange.envelope, session.proxy_data):
+    ask = exchange.hooks.handle_PROXY(exchange, session, exchange.envelope, session.proxy_data)
+    if not await timed(ask, exchange):
         raise NoSession("the handler refused the PROXY header")
 
 
@@ -88,6 +89,16 @@ def handshake() -> Iterator[None]:
     except OSError as error:
         why = str(error) or type(error).__name__
         raise NoSession(f"the TLS handshake failed: {why}") from None
+
+
+def is_gone(transport: asyncio.BaseTransport) -> bool:
+    """Whether a client of TCP went before its address was seen, so that it seems to have none.
+
+    It would be taken for one that comes over a Unix socket, and trusted like one.
+    """
+    sock = transport.get_extra_info("socket")
+    unix = sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6)
+    return not unix and transport.get_extra_info("peername") is None
 
 
 def peer_of(address: object) -> Peer:

@@ -7,15 +7,25 @@ import socket
 from time import monotonic
 from typing import Unpack
 
-from smtp_protocol import AnyHandler, Connected, Envelope, Reply, ServerConnection, State, replies
+from smtp_protocol import (
+    AnyHandler,
+    Connected,
+    Envelope,
+    Event,
+    Reply,
+    ServerConnection,
+    State,
+    replies,
+)
 from smtp_protocol.bookkeeping import forget_clear_text
 from smtp_protocol.commands import StartTls
 from smtp_server.conversation import Conversation
-from smtp_server.dispatch import failure_of
+from smtp_server.dispatch import failure_of, timed
 from smtp_server.log import log, refused
 from smtp_server.opening import (
     NoSession,
     handshake,
+    is_gone,
     peer_of,
     take_header,
     take_socket,
@@ -108,7 +118,6 @@ class SMTP(Conversation):
         settings = self.setup.settings
         self._attach(transport, settings.loop)
         accepted = self._busy
-        refusal = None if accepted else self._enter(transport.get_extra_info("peername"))
         if settings.proxy_protocol_timeout is None:
             self._make_engine(tls=transport.get_extra_info("ssl_object") is not None)
         else:
@@ -117,26 +126,37 @@ class SMTP(Conversation):
             self._connection = ServerConnection(self.setup.config)
         if accepted:
             return
-        if not takes_steps(settings):
-            self._greet(refusal)
-        elif refusal is None:
-            self._start(self._open())
-        else:
+        if is_gone(transport):
+            self._give_up(NoSession("the client went before anybody saw who it was"))
+            return
+        refusal = self._enter(transport.get_extra_info("peername"))
+        if refusal is not None and self._header is not None:
             refused(self.session, None, refusal)
             self._drop()
+        elif refusal is not None or not takes_steps(settings):
+            self._greet(refusal)
+        else:
+            self._start(self._open())
 
     def _enter(self, address: object) -> Reply | None:
         """Count the connection; the reply refuses one that is too many."""
+        settings = self.setup.settings
         self.session.peer = peer_of(address)
         self.session.loop = self._loop
         if self._telling:
             log(logging.DEBUG, self.session, "Connection from %r", self.session.peer)
-        return None if self.sessions is None else self.sessions.enter(self, self.setup.settings)
+        if self.sessions is None:
+            return None
+        refusal = self.sessions.enter(self, settings)
+        if refusal is None and settings.proxy_protocol_timeout is None:
+            refusal = self.sessions.identify(self, settings)
+        return refusal
 
     async def _open(self, sock: socket.socket | None = None) -> None:
         """Do what comes before the greeting."""
         settings, tls = self.setup.settings, self.implicit_tls
         proxied = settings.proxy_protocol_timeout
+        refusal: Reply | None = None
         try:
             if sock is not None:
                 at_once = tls if proxied is None else None
@@ -144,21 +164,25 @@ class SMTP(Conversation):
             if self._header is not None and proxied is not None:
                 await take_header(self, self._header, proxied)
                 self._make_engine(tls=tls is not None)
+                if self.sessions is not None:
+                    refusal = self.sessions.identify(self, settings)
+                if refusal is not None and tls is not None:
+                    raise NoSession(str(refusal))  # to tell the client would cost a handshake
                 self._transport.resume_reading()
                 if tls is not None:
                     await self._secure(tls)
-            if settings.greeting_delay:
+            if settings.greeting_delay and refusal is None:
                 await asyncio.sleep(settings.greeting_delay)
         except NoSession as error:
             self._give_up(error)
         except BaseException as error:
-            self._drop()
-            self.log_failure(Connected(), failure_of(error, ending=self._ending))
+            self._fail(Connected(), error)
         finally:
             self._errand_done()
         if self._connected:
-            early = settings.greeting_delay and self._connection.buffered
-            self._greet(replies.CLOSING_EARLY if early else None)
+            if settings.greeting_delay and self._connection.buffered:
+                refusal = refusal or replies.CLOSING_EARLY
+            self._greet(refusal)
 
     def _make_engine(self, *, tls: bool) -> None:
         """Begin the protocol, for the client that is known by now."""
@@ -176,6 +200,18 @@ class SMTP(Conversation):
             log(logging.INFO, self.session, "No session: %s", reason)
         self._drop()
 
+    def _fail(self, event: Event, error: BaseException) -> None:
+        """Close the connection, for the hook on ``event`` failed.
+
+        Raises:
+            BaseException: ``error`` itself, where it is not the hook's.
+        """
+        try:
+            failure = failure_of(error, ending=self._ending)
+        finally:
+            self._drop()
+        self.log_failure(event, failure)
+
     # Greeted.
 
     def _greet(self, refusal: Reply | None = None) -> None:
@@ -187,8 +223,6 @@ class SMTP(Conversation):
         limits = (settings.timeout, settings.data_timeout, streaming)
         if any(limits):
             self._watch_time(min(limit for limit in limits if limit is not None))
-        if self.sessions is not None and refusal is None:
-            refusal = self.sessions.identify(self, settings)
         if refusal is not None:
             refused(self.session, None, refusal)
             self.end_session(refusal, linger=True)
@@ -219,6 +253,8 @@ class SMTP(Conversation):
     def eof_received(self) -> bool:
         """Take that the peer sends no more; it still gets its answers."""
         self._eof = True
+        if self._opening and not self._connection.buffered:
+            return False  # it says nothing, so there is nothing to greet it for
         self._connection.receive_eof()
         self._advance()
         # Inside TLS nothing can be sent behind the peer's end: asyncio closes it in any case.
@@ -239,8 +275,7 @@ class SMTP(Conversation):
             else:
                 await self._begin_inside_tls()
         except BaseException as error:
-            self._drop()
-            self.log_failure(StartTls(), failure_of(error, ending=self._ending))
+            self._fail(StartTls(), error)
         finally:
             self._errand_done()
         if self._connected:
@@ -251,9 +286,8 @@ class SMTP(Conversation):
         forget_clear_text(self.session)
         self.envelope = Envelope()
         self._note_tls()
-        async with asyncio.timeout(self.setup.settings.handler_timeout):
-            accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
-            good = await accepted if inspect.isawaitable(accepted) else accepted
+        accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
+        good = await timed(accepted, self) if inspect.isawaitable(accepted) else accepted
         if self._connected:
             self._connection.tls_started()
             if not good:
@@ -302,6 +336,9 @@ class SMTP(Conversation):
         self._cancel_errand()
         self._cancel_streams()
         self.end_session(replies.CLOSING_SHUTDOWN)
+        if not self._connected and not self._opening:
+            self._connection.close()  # what the client sent before its end is left undone
+            self._see_whether_over()
 
     def end_session(self, reply: Reply, *, linger: bool = False) -> None:
         """End the session with a 421, whatever is going on.
@@ -337,7 +374,8 @@ class SMTP(Conversation):
         if self._response is not None and not self._response.done():
             self._response.set_result(None)
         if self._opening:
-            self._cancel_errand()
+            # Not at once: a handshake has failed by itself, and is about to say why.
+            self._loop.call_soon(self._cancel_errand)
         self._detach()
         if not self._over and not self._busy:
             self._advance()
@@ -358,7 +396,7 @@ class SMTP(Conversation):
 
     async def _say_goodbye(self) -> None:
         try:
-            await self.hooks.handle_DISCONNECT(self, self.session)
+            await timed(self.hooks.handle_DISCONNECT(self, self.session), self)
         except BaseException as error:
             failure = failure_of(error, ending=self._ending)
             log(logging.ERROR, self.session, "handle_DISCONNECT failed", error=failure)

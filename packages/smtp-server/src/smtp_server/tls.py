@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Self
 
 from smtp_protocol import TLSInfo
-from smtp_server.client_hello import MAX_HELLO, server_name
+from smtp_server.client_hello import ClientHello, is_host_name
 
 __all__: list[str] = []
 
@@ -55,19 +55,19 @@ class _Heard(ssl.SSLObject):
     """The TLS of one connection, which keeps the name that the client asked for."""
 
     incoming: ssl.MemoryBIO | None = None
+    hello: ClientHello | None = None
     sni: str | None = None
-    _hello = b""
 
     def do_handshake(self) -> None:
         """Look at what has come, before the handshake takes it."""
-        if self.incoming is not None:
+        if self.incoming is not None and self.hello is not None:
             octets = self.incoming.read()
             self.incoming.write(octets)
-            self._hello += octets
-            self.sni = server_name(self._hello)
-            if self.sni is not None or len(self._hello) > MAX_HELLO:
-                self.incoming = None
-            if self.context.sni_callback is not None and "\\" in (self.sni or ""):
+            self.hello.receive_data(octets)
+            self.sni = self.hello.name
+            if self.hello.done:
+                self.hello = None
+            if self.context.sni_callback is not None and not is_host_name(self.sni or ""):
                 # The callback cannot be told it, and a traceback would be printed past all logs.
                 raise ssl.SSLError("the client asks for a server name that is none")
         super().do_handshake()
@@ -96,7 +96,7 @@ class _Listening(ssl.SSLContext):
         """Make the TLS of a connection."""
         tls = self._context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
         if isinstance(tls, _Heard):
-            tls.incoming = incoming
+            tls.incoming, tls.hello = incoming, ClientHello()
         return tls
 
 
