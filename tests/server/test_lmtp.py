@@ -61,7 +61,7 @@ async def test_an_answer_for_each_recipient(wire: Wire) -> None:
         assert handler.envelopes[0].content == b"Subject: x\r\n\r\nHi\r\n"
         await begin(client, "b@example.com")
         assert await client.ask(".") == "250 2.0.0 0 b@example.com"
-        assert await client.ask("QUIT") == "221 Bye"
+        assert await client.ask("QUIT") == "221 2.0.0 Bye"
         assert await client.rest() == ""
         await client.close()
 

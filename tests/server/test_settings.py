@@ -134,7 +134,7 @@ def test_a_class_in_the_place_of_a_handler() -> None:
 
 def test_a_setup_is_shared() -> None:
     first = make(hostname="mx.test", data_size_limit=10, enable_SMTPUTF8=True)
-    second = SMTP(Sink(), setup=first.setup)
+    second = SMTP(first.setup.handler, setup=first.setup)
     assert second.setup is first.setup
     assert (second.hostname, second.data_size_limit, second.enable_SMTPUTF8) == (
         "mx.test",

@@ -23,7 +23,7 @@ from smtp_protocol import (
     Server,
     replies,
 )
-from smtp_server.dispatch import failure_in_future, failure_of, timed
+from smtp_server.dispatch import HookFailed, failure_in_future, failure_of, timed
 from smtp_server.exchange import Exchange
 from smtp_server.log import log
 from smtp_server.setup import Offer
@@ -64,7 +64,10 @@ async def authenticate(event: Auth, exchange: Exchange) -> Reply:
     except ProtocolError as error:
         return error.reply
     except BaseException as error:
-        exchange.log_failure(event, failure_of(error, ending=exchange.ending))
+        failure = failure_of(error, ending=exchange.ending)
+        exchange.log_failure(event, failure)
+        if isinstance(failure, HookFailed) and failure.closing:
+            return replies.CLOSING_FAILURE
         return replies.TEMPORARY_AUTH_FAILURE
     if isinstance(result, AuthResult):
         return await _judge(name, result, exchange)

@@ -156,6 +156,6 @@ class StreamedBody:
         chunk = self._chunks.popleft()
         was_full = self.full
         self._size -= len(chunk)
-        if was_full and not self.full:
+        if was_full:
             self._resume()
         return chunk

@@ -348,7 +348,7 @@ class Conversation(Link, ServerClass):
         after = connection.state
         if after is not before:
             self._moved(event, before, after)
-        elif isinstance(event, Mail):
+        elif isinstance(event, Mail) or (isinstance(event, Unknown) and event.verb == "MAIL"):
             self.envelope = Envelope()  # of a transaction that did not begin
         if reply.code >= 400 and not connection.reply_owed:  # once for all recipients of LMTP
             self._note_refusal(event, reply)
@@ -411,7 +411,7 @@ class Conversation(Link, ServerClass):
                 self._body = MemoryBody()
             else:
                 self._body = body = StreamedBody(
-                    self._regulate_reading, self._stream_failed, self._stream_ended
+                    self._stream_moved, self._stream_failed, self._stream_ended
                 )
                 self._streams += (body,)
                 hook = stream.handle_STREAM(self, self.session, self.envelope, body)
@@ -433,6 +433,11 @@ class Conversation(Link, ServerClass):
         limit = self.setup.settings.handler_timeout
         if isinstance(body, StreamedBody) and body in self._streams and limit is not None:
             self._loop.call_later(limit, body.cancel)
+
+    def _stream_moved(self) -> None:
+        """A hook has taken something of what waits for it."""
+        self._heard()
+        self._regulate_reading()
 
     def _stream_failed(self, error: BaseException) -> None:
         self.log_failure(BodyEnd(), error)

@@ -44,6 +44,8 @@ async def answer(event: Request, exchange: Exchange) -> Sequence[Reply]:
             result = await hook
         else:
             result = await timed(hook, exchange)
+        if result is None and not exchange.replies_owed:
+            return ()  # the hook has pushed its answer
         if isinstance(event, BodyEnd):
             return _final_replies(result, exchange)
         return (reply_from(result),)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
@@ -81,7 +82,7 @@ class Service:
     def addresses(self) -> list[tuple[str, int] | str]:
         """Where it listens: host and port, or the path of a Unix socket."""
         names = [sock.getsockname() for server in self._servers for sock in server.sockets]
-        return [name[:2] if isinstance(name, tuple) else name for name in names]
+        return [name[:2] if isinstance(name, tuple) else os.fsdecode(name) for name in names]
 
     async def start(self) -> Self:
         """Bind what is not bound yet, and listen.
@@ -110,28 +111,29 @@ class Service:
         return self
 
     async def _listen(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> Listening:
-        certificates = self._certificates
+        factory: Callable[[], SMTP]
+        factory, certificates = self._new_connection, self._certificates
         if certificates is not None:
             try:
                 return TLSListener(sock, loop, partial(self._accepted, certificates))
-            except NotImplementedError:  # Windows' loop; there asyncio does the handshake
-                return await loop.create_server(
-                    self._new_connection,
-                    sock=sock,
-                    ssl=certificates.context,
-                    start_serving=False,
+            except NotImplementedError:  # Windows' loop, which cannot watch a socket
+                factory = partial(self._new_connection, certificates)
+        if sock.family.name != "AF_UNIX":  # a name that not every system knows
+            return await loop.create_server(factory, sock=sock, start_serving=False)
+        if sys.version_info >= (3, 13):
+            with contextlib.suppress(TypeError):  # uvloop never removes the file
+                return await loop.create_unix_server(
+                    factory, sock=sock, start_serving=False, cleanup_socket=False
                 )
-        # Not every system knows AF_UNIX, but each socket its family.
-        unix = sock.family.name == "AF_UNIX"
-        listen = loop.create_unix_server if unix else loop.create_server
-        return await listen(self._new_connection, sock=sock, start_serving=False)
+        return await loop.create_unix_server(factory, sock=sock, start_serving=False)
 
     def _accepted(self, certificates: Certificates, sock: socket.socket, address: object) -> None:
         self._new_connection().accepted(sock, address, certificates)
 
-    def _new_connection(self) -> SMTP:
+    def _new_connection(self, implicit_tls: Certificates | None = None) -> SMTP:
         smtp = self.setups.make(self._factory)
         smtp.sessions = self._sessions
+        smtp.implicit_tls = implicit_tls
         if self._connected is not None:
             self._connected(smtp)
         return smtp
@@ -145,9 +147,15 @@ class Service:
         Raises:
             Exception: What such a function raises. Its context is then the one before.
         """
+        errors = []
         for certificates in (self._certificates, *(setup.certificates for setup in self.setups)):
             if certificates is not None:
-                certificates.reload()
+                try:
+                    certificates.reload()
+                except Exception as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
 
     async def serve_forever(self) -> None:
         """Wait until the task is cancelled or `close` is called. Start first, if nobody has.
@@ -164,8 +172,8 @@ class Service:
     async def close(self, grace: float = GRACE) -> None:
         """Stop listening and end the sessions.
 
-        Those without a transaction get 421 at once; the others when theirs is finished, or
-        after ``grace`` seconds. What was answered 250 has been handled; what was not has had no
+        Those without a transaction or an exchange of AUTH get 421 at once; the others when theirs
+        is finished, or after ``grace`` seconds. What was answered 250 has been handled; what was not has had no
         positive answer.
 
         Args:

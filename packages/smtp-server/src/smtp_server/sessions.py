@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
-from smtp_protocol import Reply, client_network, replies
+from smtp_protocol import Peer, Reply, client_network, replies
 from smtp_server.settings import Settings
 
 __all__: list[str] = []
@@ -15,8 +15,8 @@ class Counted(Protocol):
     """A session, as far as the service has to do with it."""
 
     @property
-    def peer_host(self) -> str:
-        """The client's address, as far as it is known."""
+    def peer(self) -> Peer:
+        """The client, as far as it is known."""
 
     def shut_down(self) -> None:
         """End when no transaction is going on."""
@@ -66,9 +66,9 @@ class Sessions:
             The refusal of one that is too many of there.
         """
         most = settings.max_connections_per_host
-        if most is None:
-            return None
-        network = client_network(session.peer_host, settings.ipv6_prefix)
+        if most is None or not isinstance(session.peer, tuple):
+            return None  # who comes over a Unix socket has no host
+        network = client_network(session.peer[0], settings.ipv6_prefix)
         if self._numbers[network] >= most:
             return self._refuse(session, replies.CLOSING_BUSY)
         self._taken[session] = network

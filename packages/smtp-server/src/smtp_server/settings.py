@@ -88,6 +88,15 @@ _COUNTS = (
 _COLLECTIONS = ("auth_mechanisms", "auth_exclude_mechanism", "proxy_trusted", "xclient_trusted")
 
 
+def _check_call_limit(limit: int | Mapping[str, int] | None) -> None:
+    limits = limit if isinstance(limit, Mapping) else {"*": limit}
+    for verb, number in limits.items():
+        if verb != "*" and verb != verb.upper():
+            raise ValueError(f"command_call_limit names verbs in capitals: {verb.upper()!r}")
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ValueError(f"command_call_limit is a number from 1 on, not {number!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What one server does, and how far it goes.
@@ -197,6 +206,7 @@ class Settings:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name} is at least 1, or None to switch it off, not {number}")
+        _check_call_limit(self.command_call_limit)
         if not 1 <= self.ipv6_prefix <= 128:
             raise ValueError(f"ipv6_prefix is a number of bits from 1 to 128: {self.ipv6_prefix}")
         for name in _COLLECTIONS:

@@ -12,6 +12,7 @@ from smtp_protocol import (
     Connected,
     Envelope,
     Event,
+    Peer,
     Reply,
     ServerConnection,
     State,
@@ -75,7 +76,11 @@ class SMTP(Conversation):
         setup: Setup | None = None,
         **keywords: Unpack[SMTPKeywords],
     ) -> None:
-        super().__init__(prepare(type(self), handler, keywords) if setup is None else setup)
+        if setup is None:
+            setup = prepare(type(self), handler, keywords)
+        elif keywords or handler is not setup.handler:
+            raise TypeError("a setup has its handler and its keywords already")
+        super().__init__(setup)
         #: The service's count of its sessions, if there is a service.
         self.sessions: Sessions | None = None
         #: With it, TLS begins before the greeting.
@@ -89,9 +94,9 @@ class SMTP(Conversation):
         self._over = False
 
     @property
-    def peer_host(self) -> str:
-        """The client's address, as far as it is known."""
-        return self.session.peer_host
+    def peer(self) -> Peer:
+        """The client, as far as it is known."""
+        return self.session.peer
 
     # Opened.
 
@@ -117,25 +122,30 @@ class SMTP(Conversation):
         """Greet, after what has to come before that."""
         settings = self.setup.settings
         self._attach(transport, settings.loop)
-        accepted = self._busy
-        if settings.proxy_protocol_timeout is None:
-            self._make_engine(tls=transport.get_extra_info("ssl_object") is not None)
-        else:
+        if settings.proxy_protocol_timeout is not None:
             # What comes first is not for the engine, and may come before the errand is begun.
             self._header = HeaderReader(self._transport, self._loop)
             self._connection = ServerConnection(self.setup.config)
-        if accepted:
-            return
+        elif self._busy:
+            self._make_engine(tls=True)
+        if self._busy:
+            return  # it was accepted before, and `_open` goes on
         if is_gone(transport):
+            self._connection = ServerConnection(self.setup.config)
             self._give_up(NoSession("the client went before anybody saw who it was"))
             return
         refusal = self._enter(transport.get_extra_info("peername"))
         if refusal is not None and self._header is not None:
             refused(self.session, None, refusal)
             self._drop()
-        elif refusal is not None or not takes_steps(settings):
+            return
+        if self._header is None:
+            self._make_engine(tls=self.implicit_tls is not None)
+        if refusal is not None or not (self.implicit_tls or takes_steps(settings)):
             self._greet(refusal)
         else:
+            if self.implicit_tls is not None and self._header is None:
+                self._transport.pause_reading()  # what comes is for the handshake
             self._start(self._open())
 
     def _enter(self, address: object) -> Reply | None:
@@ -161,6 +171,8 @@ class SMTP(Conversation):
             if sock is not None:
                 at_once = tls if proxied is None else None
                 await take_socket(self, sock, at_once, settings.tls_handshake_timeout)
+            elif tls is not None and proxied is None:
+                await self._secure(tls)
             if self._header is not None and proxied is not None:
                 await take_header(self, self._header, proxied)
                 self._make_engine(tls=tls is not None)
@@ -315,9 +327,14 @@ class SMTP(Conversation):
         return settings.timeout
 
     def _timed_out(self, seconds: float) -> None:
-        log(logging.INFO, self.session, "Idle for %g seconds", seconds)
+        if self._writing and not self._reading:
+            log(logging.ERROR, self.session, "handle_STREAM read nothing for %g seconds", seconds)
+            reply = replies.CLOSING_FAILURE
+        else:
+            log(logging.INFO, self.session, "Idle for %g seconds", seconds)
+            reply = replies.CLOSING_IDLE
         self._cancel_streams()
-        self.end_session(replies.CLOSING_IDLE)
+        self.end_session(reply)
 
     # Closing.
 
@@ -366,9 +383,11 @@ class SMTP(Conversation):
         """
         if not self._connected:
             return
-        if error is None and not self._hung_up:
-            self._connection.receive_eof()  # uvloop may tell so that a client has closed its TLS
-        elif not self._eof or self._opening:
+        # uvloop may tell in this way, without an end of file, that a client has closed its TLS.
+        ended = self._eof or (error is None and not self._hung_up)
+        if ended and not self._opening and self._connection.state is not State.TLS:
+            self._connection.receive_eof()
+        else:
             self._connection.close()
             self._forget_body()
         if self._response is not None and not self._response.done():
