@@ -92,17 +92,17 @@ def handshake() -> Iterator[None]:
 
 
 def is_gone(transport: asyncio.BaseTransport) -> bool:
-    """Whether a client of TCP went before its address was seen, so that it seems to have none.
+    """Whether a client without an address came over TCP, and went before anybody saw who it was.
 
     It would be taken for one that comes over a Unix socket, and trusted like one.
     """
     sock = transport.get_extra_info("socket")
     unix = sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6)
-    return not unix and transport.get_extra_info("peername") is None
+    return not unix
 
 
 def peer_of(address: object) -> Peer:
-    """The peer of an address that a socket has told: an IPv4 client is one in IPv6 clothes, too."""
+    """The peer of an address that a socket has told; an IPv4-mapped one becomes the IPv4 address."""
     if isinstance(address, tuple):
         return unmapped(address[0]), address[1]
     return address if isinstance(address, str) and address else None

@@ -130,11 +130,12 @@ class SMTP(Conversation):
             self._make_engine(tls=True)
         if self._busy:
             return  # it was accepted before, and `_open` goes on
-        if is_gone(transport):
+        address = transport.get_extra_info("peername")
+        if address is None and is_gone(transport):
             self._connection = ServerConnection(self.setup.config)
             self._give_up(NoSession("the client went before anybody saw who it was"))
             return
-        refusal = self._enter(transport.get_extra_info("peername"))
+        refusal = self._enter(address)
         if refusal is not None and self._header is not None:
             refused(self.session, None, refusal)
             self._drop()
