@@ -1,4 +1,4 @@
-"""Accepting: the service knows of a connection that begins with TLS as soon as it is there."""
+"""Accepting: a listener for TLS from the first octet. Clients count before their handshake."""
 
 import asyncio
 import logging

@@ -50,7 +50,7 @@ class _Threaded(BaseController):
         """Start the server, and return when it listens.
 
         Raises:
-            OSError: The address is not to be had; the text says why.
+            OSError: The address cannot be used; the text says why.
             TimeoutError: It does not listen after ``ready_timeout`` seconds; the text says what
                 took so long. The time to bind does not count.
             RuntimeError: It was started already, the loop that was given is closed or running, or
@@ -134,7 +134,7 @@ class _Unthreaded(BaseController):
         """Start the server, in a loop that is not running yet.
 
         Raises:
-            OSError: The address is not to be had; the text says why.
+            OSError: The address cannot be used; the text says why.
             RuntimeError: A loop is running (there, use `smtp_server.serve`), the one that was
                 given is closed, or the controller was begun already.
         """
@@ -229,7 +229,7 @@ class Controller(_Threaded, TCPController):
 
     Raises:
         TypeError: The handler has a wrong hook, or a keyword is unknown.
-        ValueError: A keyword's value cannot be meant.
+        ValueError: A keyword's value is invalid.
     """
 
     def __init__(

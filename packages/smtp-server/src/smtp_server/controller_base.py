@@ -77,7 +77,7 @@ class BaseController:
             Sockets that are bound.
 
         Raises:
-            OSError: The address is not to be had; the text says why.
+            OSError: The address cannot be used; the text says why.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""Dispatch: one event is answered, in time, whatever its hook does."""
+"""Dispatch: calls the hook of one event, within its time, and makes replies of whatever it does."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence

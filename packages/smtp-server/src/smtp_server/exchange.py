@@ -1,4 +1,4 @@
-"""Exchange: what dispatch and authentication need of the connection that they answer for."""
+"""Exchange: the type of a connection, as dispatch, authentication and opening use it."""
 
 import asyncio
 from typing import Protocol

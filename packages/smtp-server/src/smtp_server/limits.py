@@ -1,4 +1,4 @@
-"""Limits: what one session has used up, and the reply that ends one with too much."""
+"""Limits: counts errors, failed logins and commands of one session, and says when it must end."""
 
 from collections import Counter
 from collections.abc import Mapping

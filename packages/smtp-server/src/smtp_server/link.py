@@ -1,4 +1,4 @@
-"""Link: one connection below SMTP: octets in and out, idle time, the TLS handshake, the end."""
+"""Link: the transport of one connection: reads, writes, measures idle time, encrypts, hangs up."""
 
 import asyncio
 import inspect

@@ -102,7 +102,7 @@ def is_gone(transport: asyncio.BaseTransport) -> bool:
 
 
 def peer_of(address: object) -> Peer:
-    """The peer of an address that a socket has told; an IPv4-mapped one becomes the IPv4 address."""
+    """The peer of a socket's address; an IPv4-mapped IPv6 address becomes the IPv4 address."""
     if isinstance(address, tuple):
         return unmapped(address[0]), address[1]
     return address if isinstance(address, str) and address else None

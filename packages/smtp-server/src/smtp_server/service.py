@@ -1,4 +1,4 @@
-"""Service: listeners that share one factory of connections, and an end that loses nothing."""
+"""Service: listens on sockets, makes a connection for each client, closes without losing mail."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Service:
         """Bind what is not bound yet, and listen.
 
         Raises:
-            OSError: An address is not to be had; the text says which and why.
+            OSError: An address cannot be used; the text says which and why.
             RuntimeError: It is running.
         """
         if self._servers:
@@ -161,7 +161,7 @@ class Service:
         """Wait until the task is cancelled or `close` is called. Start first, if nobody has.
 
         Raises:
-            OSError: An address is not to be had.
+            OSError: An address cannot be used.
         """
         if self._closed is not None:
             await self._closed.wait()
@@ -173,8 +173,8 @@ class Service:
         """Stop listening and end the sessions.
 
         Those without a transaction or an exchange of AUTH get 421 at once; the others when theirs
-        is finished, or after ``grace`` seconds. What was answered 250 has been handled; what was not has had no
-        positive answer.
+        is finished, or after ``grace`` seconds. What was answered 250 has been handled; what was
+        not has had no positive answer.
 
         Args:
             grace: Seconds.
@@ -247,7 +247,7 @@ def serve(
 
     Raises:
         TypeError: The handler has a wrong hook, or a keyword is unknown.
-        ValueError: A keyword's value cannot be meant.
+        ValueError: A keyword's value is invalid.
     """
     all_keywords: SMTPKeywords = {"hostname": server_hostname, "loop": None, **keywords}
     setup = prepare(smtp_class, handler, all_keywords)

@@ -149,7 +149,7 @@ class Settings:
         loop: The event loop; the running one by default.
 
     Raises:
-        ValueError: A value cannot be meant.
+        ValueError: A value is invalid.
     """
 
     data_size_limit: int | None = 33554432

@@ -1,4 +1,4 @@
-"""Setup: whatever the connections of one server share, looked at once for each server."""
+"""Setup: everything that the connections of one server share, prepared once."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
 
     Raises:
         TypeError: The handler has a wrong hook, or a keyword is unknown.
-        ValueError: A keyword's value cannot be meant.
+        ValueError: A keyword's value is invalid.
     """
     setups = _in_force.get()
     known = setups.find(smtp_class, handler, keywords) if setups is not None else None

@@ -55,7 +55,7 @@ class SMTP(Conversation):
 
     Raises:
         TypeError: The handler has a wrong hook, or a keyword is unknown.
-        ValueError: A keyword's value cannot be meant.
+        ValueError: A keyword's value is invalid.
     """
 
     __slots__ = (

@@ -113,7 +113,7 @@ class Proxy(Handler):
             (RFC 5321 §6.3).
 
     Raises:
-        ValueError: An argument cannot be meant.
+        ValueError: An argument is invalid.
     """
 
     def __init__(
