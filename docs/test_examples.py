@@ -79,7 +79,9 @@ def press_enter(process: subprocess.Popen[str]) -> None:
 
 def test_every_example_has_a_test() -> None:
     tested = set(re.findall(r'running\(\s*"(\w+\.py)"', Path(__file__).read_text("utf-8")))
-    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+    programs = {path.name for path in EXAMPLES.glob("*.py")}
+    # Those that are tests are run as such.
+    assert {name for name in programs if not name.startswith("test_")} == tested
 
 
 def test_blocking_server() -> None:
@@ -232,7 +234,7 @@ def test_several_clients_at_once(name: str) -> None:
             assert f"Subject: {number}" in lines_until(process, "Hi")
             assert smtp.docmd("DATA")[0] == 503
             assert smtp.docmd("VRFY bart")[0] == 252
-            assert smtp.docmd("NONSENSE")[0] == 502
+            assert smtp.docmd("NONSENSE")[0] == 500
             assert smtp.rset()[0] == smtp.noop()[0] == 250
 
 

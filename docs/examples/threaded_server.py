@@ -1,95 +1,74 @@
-"""A server with a thread for each client: `ServerConnection` and plain blocking sockets.
+"""A server with a thread for each client: any handler, run by `HandlerConnection`.
 
-It prints all mail. With a certificate and its key as arguments it offers STARTTLS:
+This one prints all mail. With a certificate and its key as arguments it offers STARTTLS:
 
     python threaded_server.py fullchain.pem privkey.pem
 
 Ctrl-C stops it.
 """
 
+import asyncio
 import contextlib
 import socket
 import ssl
 import sys
 import threading
+import traceback
 
 import smtp_protocol as smtp
 
 IDLE = 300  # seconds
-
-ANSWERS: dict[type[smtp.Event], str] = {
-    smtp.Connected: "220 localhost, a thread for each",
-    smtp.Data: "354 Go ahead",
-    smtp.StartTls: "220 Ready to start TLS",
-    smtp.Quit: "221 Bye",
-    smtp.Vrfy: "252 Perhaps",
-    **dict.fromkeys((smtp.Expn, smtp.Help, smtp.Unknown), "502 Command not implemented"),
-}
+TOO_SLOW = smtp.Reply.parse("421 4.4.2 Too slow")
 
 
-class Client(threading.Thread):
-    """One client, in a thread of its own."""
+class PrintsMail:
+    """A handler like any other. It has its thread for itself, and may block."""
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
-        super().__init__(daemon=True)
-        self.socket = sock
-        self.context = context
-        self.config = smtp.ProtocolConfig(starttls=context is not None)
-        self.connection = smtp.ServerConnection(self.config)
-        self.tls = False
-        self.message = b""
+    async def handle_DATA(
+        self, server: smtp.Server, session: smtp.Session, envelope: smtp.Envelope
+    ) -> str:
+        """Print the message."""
+        print(envelope.content.decode(errors="replace"), flush=True)
+        return "250 OK"
 
-    def run(self) -> None:
-        """Serve it until it goes."""
-        self.socket.settimeout(IDLE)
+
+def serve_client(sock: socket.socket, context: ssl.SSLContext | None) -> None:
+    """Serve one client until it goes."""
+    client = smtp.HandlerConnection(
+        PrintsMail(),
+        smtp.ProtocolConfig(starttls=context is not None),
+        ident="a thread for each",
+        on_failure=traceback.print_exception,
+    )
+    # Hooks are coroutines. This one's do not wait, but another handler's may.
+    with asyncio.Runner() as runner:
         try:
-            self.converse()
+            sock.settimeout(IDLE)
+            sock.sendall(runner.run(client.answers()))
+            while not client.closed:
+                if client.needs_tls and context is not None:
+                    sock = context.wrap_socket(sock, server_side=True)
+                    runner.run(client.tls_started())
+                receive(sock, client)
+                sock.sendall(runner.run(client.answers()))
         except OSError:
             pass  # it broke off, or its TLS did not work
         finally:
-            self.socket.close()
+            sock.close()
+            runner.run(client.aclose())
 
-    def converse(self) -> None:
-        """Take what it says, and answer."""
-        while not isinstance(event := self.connection.next_event(), smtp.ConnectionClosed):
-            if event is smtp.NEED_DATA:
-                self.receive()
-            elif event is smtp.PAUSED:
-                # Every event is answered at once, so that it waits for one thing only.
-                assert self.context is not None
-                self.socket = self.context.wrap_socket(self.socket, server_side=True)
-                self.connection.tls_started()
-                self.tls = True
-            elif isinstance(event, smtp.BodyChunk):
-                self.message += event.data
-            else:
-                self.socket.sendall(self.connection.send(self.answer(event)))
 
-    def receive(self) -> None:
-        """Wait for the next octets."""
-        try:
-            octets = self.socket.recv(65536)
-        except TimeoutError:
-            self.socket.sendall(self.connection.send(smtp.Reply.parse("421 Too slow")))
-            return
-        if octets:
-            self.connection.receive_data(octets)
-        else:
-            self.connection.receive_eof()
-
-    def answer(self, event: smtp.Event) -> smtp.Reply:
-        """Give the reply to an event that is owed one."""
-        match event:
-            case smtp.Refused(reply):
-                return reply  # the engine knows what was wrong
-            case smtp.Ehlo():
-                keywords = smtp.ehlo_keywords(self.config, tls=self.tls)
-                return smtp.Reply(250, ("localhost", *keywords))
-            case smtp.Data():
-                self.message = b""
-            case smtp.BodyEnd():
-                print(self.message.decode(errors="replace"), flush=True)
-        return smtp.Reply.parse(ANSWERS.get(type(event), "250 OK"))
+def receive(sock: socket.socket, client: smtp.HandlerConnection) -> None:
+    """Wait for the next octets."""
+    try:
+        octets = sock.recv(65536)
+    except TimeoutError:
+        sock.sendall(client.connection.send(TOO_SLOW))
+        return
+    if octets:
+        client.receive_data(octets)
+    else:
+        client.receive_eof()
 
 
 def main(arguments: list[str], port: int = 0) -> None:
@@ -102,7 +81,7 @@ def main(arguments: list[str], port: int = 0) -> None:
         print(f"Listening on port {listener.getsockname()[1]}", flush=True)
         while True:
             sock, _ = listener.accept()
-            Client(sock, context).start()
+            threading.Thread(target=serve_client, args=(sock, context), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conformance.engine import Defaults, EngineServer, finish
+from tests.conformance.engine import Defaults, finish
 
 import smtp_protocol
 from smtp_protocol import (
     ALL_EXTENSIONS,
     Auth,
+    HandlerConnection,
     Mail,
     ProtocolConfig,
     ProtocolError,
@@ -245,7 +246,7 @@ def test_other_protocols() -> None:
 
 
 def test_help() -> None:
-    server = EngineServer(CONFIG)
+    server = HandlerConnection(Defaults(), CONFIG)
     ask = Defaults().handle_HELP
     answer = finish(ask(server, server.session, server.envelope, "mail"))
     assert isinstance(answer, Reply)

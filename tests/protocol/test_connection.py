@@ -345,9 +345,9 @@ def test_replies_are_well_formed_and_not_too_many(text: bytes, config: ProtocolC
     assert lines.pop() == b""
     assert all(re.fullmatch(rb"[2-5][0-9]{2}[ -][\t -~]*", line) for line in lines)
     finals = [line for line in lines if line[3:4] == b" "]
-    assert len(finals) == server.requests == server.answered
+    assert len(finals) == server.connection.requests == server.connection.answered
     # The greeting; one for each line and each end of data; 421 for a line that never ends.
-    assert server.answered <= 1 + text.count(b"\n") + finals[-1].startswith(b"421")
+    assert server.connection.answered <= 1 + text.count(b"\n") + finals[-1].startswith(b"421")
 
 
 @given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"."])).map(b"".join), CONFIGS)

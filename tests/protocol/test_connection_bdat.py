@@ -256,4 +256,4 @@ def test_chunks_are_joined(chunks: list[bytes], last: bytes, size: int) -> None:
     for start in range(0, len(text), size):
         server.receive(text[start : start + size])
     assert server.delivered == [b"".join(chunks) + last]
-    assert server.answered == 1 + 3 + len(chunks) + 1
+    assert server.connection.answered == 1 + 3 + len(chunks) + 1

@@ -5,12 +5,13 @@ from types import UnionType
 from typing import get_args
 
 import pytest
-from tests.conformance.engine import Defaults, EngineServer, finish
+from tests.conformance.engine import Defaults, finish
 
 from smtp_protocol import (
     MISSING,
     AnyHandler,
     Handler,
+    HandlerConnection,
     MailOptions,
     ProtocolConfig,
     ProxyData,
@@ -26,11 +27,11 @@ HOOKS = [name for name in dir(Handler) if name.startswith("handle_")]
 
 
 @pytest.fixture
-def server() -> EngineServer:
-    return EngineServer(ProtocolConfig())
+def server() -> HandlerConnection:
+    return HandlerConnection(Defaults(), hostname="mx.example", ident="ESMTP")
 
 
-def test_the_greetings(server: EngineServer) -> None:
+def test_the_greetings(server: HandlerConnection) -> None:
     hooks, context = Defaults(), (server, server.session, server.envelope)
     assert finish(hooks.handle_CONNECT(*context)) == "220 mx.example ESMTP"
     assert finish(hooks.handle_HELO(*context, "one")) == "250 mx.example"
@@ -40,7 +41,7 @@ def test_the_greetings(server: EngineServer) -> None:
     assert server.session.host_name == "two"
 
 
-def test_the_transaction(server: EngineServer) -> None:
+def test_the_transaction(server: HandlerConnection) -> None:
     hooks, envelope = Defaults(), server.envelope
     context = (server, server.session, envelope)
     options = MailOptions(["SIZE=1"])
@@ -56,7 +57,7 @@ def test_the_transaction(server: EngineServer) -> None:
     assert str(finish(hooks.handle_DATA(*context))) == "250 2.0.0 OK"
 
 
-def test_the_others(server: EngineServer) -> None:
+def test_the_others(server: HandlerConnection) -> None:
     hooks, context = Defaults(), (server, server.session, server.envelope)
     assert str(finish(hooks.handle_RSET(*context))) == "250 2.0.0 OK"
     assert str(finish(hooks.handle_NOOP(*context, ""))) == "250 2.0.0 OK"
@@ -84,7 +85,7 @@ def test_the_text_of_an_exception_is_kept() -> None:
         ("nonsense", "504 5.5.4 No help on that"),
     ],
 )
-def test_help(server: EngineServer, topic: str, answer: str) -> None:
+def test_help(server: HandlerConnection, topic: str, answer: str) -> None:
     context = (server, server.session, server.envelope)
     reply = finish(Defaults().handle_HELP(*context, topic))
     assert isinstance(reply, Reply)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from smtp_protocol import client_network
+from smtp_protocol import client_network, unmapped
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,20 @@ def test_another_prefix(bits: int, network: str) -> None:
 def test_prefix_that_cannot_be(host: str, bits: int) -> None:
     with pytest.raises(ValueError, match="1 to 128 bits"):
         client_network(host, bits)
+
+
+@pytest.mark.parametrize(
+    ("host", "plain"),
+    [
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::ffff:c000:201%eth0", "192.0.2.1"),
+        ("::1", "::1"),
+        ("::nonsense", "::nonsense"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("/run/client", "/run/client"),
+        ("", ""),
+    ],
+)
+def test_ipv4_addresses_that_a_dual_stack_socket_tells_of(host: str, plain: str) -> None:
+    assert unmapped(host) == plain

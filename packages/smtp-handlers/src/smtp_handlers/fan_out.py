@@ -1,19 +1,13 @@
-"""FanOut: several handlers get the same message, and the client's 250 means that each has it."""
+"""FanOut: several handlers get the same message, and 250 to the client means that each has it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack
 
+from smtp_handlers.branches import First, Other, Told, accepted
 from smtp_handlers.front import Answers, Front, Inner
-from smtp_protocol import (
-    Answer,
-    AnyHandler,
-    BodyAborted,
-    Envelope,
-    MailOptions,
-    Reply,
-    Server,
-    Session,
-)
+from smtp_handlers.trace import speaks_lmtp
+from smtp_protocol import AnyHandler, Envelope, Reply, Server, Session, worst_reply
 
 __all__ = ["FanOut"]
 
@@ -23,15 +17,21 @@ class FanOut(Front):
 
     The first handler has the say in the session, up to and including each recipient. The others
     get the accepted sender and recipients, and with the first one the message, as it comes. They
-    finish it one after the other, the first handler last, and as soon as one refuses, those that
-    have not finished are told that the message will not be complete. So when the client is told
-    anything but 250, the first handler does not have the message, unless it was the first handler
-    itself that said so; another one may have it, and get it again when the client retries.
+    finish it one after the other, the first handler last. A recipient is told the worst that any of
+    them has said: 250 means that each has the message for it.
+
+    In SMTP, where all recipients have one answer, those that have not finished are told that the
+    message will not be complete as soon as one handler refuses a recipient. In LMTP (RFC 2033) that
+    is so when each recipient was refused by some handler; before, the others go on. The first
+    handler does not get the message for a recipient that another one has refused, unless it takes
+    messages as they come and the refusal comes after the message. Another handler may have the
+    message though its client was told something else, and get it again when the client retries.
 
     Args:
         handler: The first handler.
         *others: Those that get the message too. Of their hooks MAIL, RCPT, DATA or STREAM,
-            RSET and DISCONNECT are called, with an envelope of their own.
+            RSET (when they do not get it after all) and DISCONNECT are called, in this order, with
+            an envelope of their own.
 
     Raises:
         TypeError: A handler has a wrong hook.
@@ -41,20 +41,6 @@ class FanOut(Front):
         super().__init__(handler)
         self._others = [Inner(other) for other in others]
 
-    async def handle_MAIL(
-        self,
-        server: Server,
-        session: Session,
-        envelope: Envelope,
-        address: str,
-        mail_options: MailOptions,
-    ) -> Answer:
-        """Let the first handler decide, and write down what the others are to be told."""
-        answer = await self.inner.handle_MAIL(server, session, envelope, address, mail_options)
-        if not envelope.mail_options:
-            envelope.mail_options.extend(mail_options)
-        return answer
-
     async def handle_STREAM(
         self,
         server: Server,
@@ -63,153 +49,132 @@ class FanOut(Front):
         chunks: AsyncIterator[bytes],
     ) -> Answers:
         """Hand the message to all of them."""
-        branches = [_Branch(self.inner, envelope)]
+        first = First(self.inner, envelope)
+        others = [Other(other, envelope) for other in self._others]
+        outcome = _Outcome(first.everyone, each=speaks_lmtp(server))
         try:
-            for other in self._others:
-                branches.append(branch := _Branch(other, Envelope()))
-                refusal = await _begin(branch, server, session, envelope)
-                if refusal is not None:
-                    return refusal
-            for branch in branches:
-                branch.start(server, session)
-            return await _pass_on(chunks, branches)
+            await _deliver(chunks, first, others, outcome, server, session)
         except asyncio.CancelledError:
-            for branch in branches:
-                branch.cancel()
+            _cancel(branch.task for branch in (first, *others) if branch.task is not None)
             raise
         finally:
-            for branch in branches:
-                await branch.stop()
-            for branch in branches[1:]:
-                if not branch.finished:
-                    await branch.hooks.handle_RSET(server, session, branch.envelope)
+            await _end(first, others, server, session)
+        return outcome.answers()
 
     async def handle_DISCONNECT(self, server: Server, session: Session) -> None:
-        """Tell all of them."""
-        for hooks in (self.inner, *self._others):
-            await hooks.handle_DISCONNECT(server, session)
+        """Tell all of them, whatever one of them raises."""
+        async with AsyncExitStack() as stack:
+            for hooks in (*reversed(self._others), self.inner):
+                stack.push_async_callback(hooks.handle_DISCONNECT, server, session)
 
 
-class _Branch(AsyncIterator[bytes]):
-    """One of the handlers, and the ``chunks`` that it reads, of which it holds one at most."""
+class _Outcome:
+    """What each recipient is to be told: the worst that any of the handlers has said.
 
-    def __init__(self, hooks: Inner, envelope: Envelope) -> None:
-        self.hooks = hooks
-        self.envelope = envelope
-        #: Whether the handler has returned from a complete message.
-        self.finished = False
-        self._chunk: bytes | None = None
-        self._ended = False
-        self._aborted = False
-        self._room = asyncio.Event()
-        self._news = asyncio.Event()
-        self._task: asyncio.Task[Answers] | None = None
+    Where the handler wrote down no recipient at all, there is one answer, as for a single one.
 
-    def start(self, server: Server, session: Session) -> None:
-        """Let the handler read."""
-        hook = self.hooks.handle_STREAM(server, session, self.envelope, self)
-        self._task = asyncio.create_task(hook)
-        self._task.add_done_callback(lambda _: self._room.set())
-        self._room.set()
+    Args:
+        recipients: All of them.
+        each: Whether each has an answer of its own.
+    """
+
+    def __init__(self, recipients: Sequence[str], *, each: bool) -> None:
+        self._none = not recipients
+        self._each = each
+        self._worst: list[Reply | None] = [None] * max(1, len(recipients))
+
+    def note(self, told: Told, *, prefer: bool = False) -> None:
+        """Take what one handler has said, of two that are as bad the one that is preferred."""
+        for number, reply in told.items():
+            before = self._worst[number]
+            if before is None:
+                self._worst[number] = reply
+            else:
+                self._worst[number] = worst_reply([reply, before] if prefer else [before, reply])
 
     @property
-    def returned(self) -> bool:
-        """Whether the handler reads no more."""
-        return self._task is not None and self._task.done()
+    def left(self) -> list[int]:
+        """Those whom no handler has refused yet."""
+        return [
+            number for number, reply in enumerate(self._worst) if reply is None or accepted(reply)
+        ]
 
-    async def put(self, chunk: bytes) -> None:
-        """Hand the handler a chunk when it has taken the one before, unless it has returned."""
-        await self._room.wait()
-        if not self.returned:
-            self._room.clear()
-            self._chunk = chunk
-            self._news.set()
+    @property
+    def decided(self) -> bool:
+        """Whether the others need not finish, for all that they could say is worth nothing."""
+        return not self.left if self._each else len(self.left) < len(self._worst)
 
-    async def end(self) -> Answers:
-        """End the message, and wait for the answer; what the handler raises is raised."""
-        self._ended = True
-        self._news.set()
-        assert self._task is not None
-        answers = await self._task
-        self.finished = True
-        return answers
-
-    async def stop(self) -> None:
-        """Tell the handler, if it still reads, that the message will not be complete."""
-        self._aborted = True
-        self._news.set()
-        if self._task is not None:
-            await asyncio.wait({self._task})
-            if not self._task.cancelled():
-                self._task.exception()  # nobody else may ask for it
-
-    def cancel(self) -> None:
-        """End the handler's work, whatever it waits for."""
-        if self._task is not None:
-            self._task.cancel()
-
-    async def __anext__(self) -> bytes:
-        while True:
-            chunk, self._chunk = self._chunk, None
-            if self._aborted:
-                raise BodyAborted
-            if chunk is not None:
-                self._room.set()
-                return chunk
-            if self._ended:
-                raise StopAsyncIteration
-            self._news.clear()
-            await self._news.wait()
+    def answers(self) -> Answers:
+        """The answers to the message."""
+        told = [reply for reply in self._worst if reply is not None]
+        return told if self._each and not self._none else worst_reply(told)
 
 
-async def _begin(
-    branch: _Branch, server: Server, session: Session, original: Envelope
-) -> Reply | None:
-    """Begin the transaction of one of the others; the reply is a refusal."""
-    hooks, envelope = branch.hooks, branch.envelope
-    options = original.mail_options
-    sender = original.mail_from or ""
-    answer = await hooks.handle_MAIL(server, session, envelope, sender, options)
-    envelope.mail_from = sender if envelope.mail_from is None else envelope.mail_from
-    envelope.smtp_utf8 = original.smtp_utf8
-    replies = [_reply(answer)]
-    for recipient in original.recipients:
-        if not replies[-1].positive:
-            break
-        replies.append(
-            _reply(
-                await hooks.handle_RCPT(
-                    server, session, envelope, recipient.address, recipient.options
-                )
-            )
-        )
-        envelope.accept(recipient.address, recipient.options)
-    return None if replies[-1].positive else replies[-1]
-
-
-async def _pass_on(chunks: AsyncIterator[bytes], branches: Sequence[_Branch]) -> Answers:
-    """Hand the message to all branches, end them from the last to the first, and answer."""
+async def _deliver(
+    chunks: AsyncIterator[bytes],
+    first: First,
+    others: Sequence[Other],
+    outcome: _Outcome,
+    server: Server,
+    session: Session,
+) -> None:
+    """Hand the message to all branches, and end them from the last to the first."""
+    for other in others:
+        outcome.note(await other.begin(server, session))
+        if outcome.decided:
+            return
+    first.narrow(outcome.left)
+    branches = [first, *others]
+    for branch in branches:
+        branch.start(server, session)
     async for chunk in chunks:
         for branch in branches:
             await branch.put(chunk)
         for branch in branches:
             if branch.returned:
-                answers = await branch.end()
-                if not _all_positive(answers):
-                    return answers
-    first, *others = branches
-    for branch in reversed(others):
-        answers = await branch.end()
-        if not _all_positive(answers):
-            return answers
-    return await first.end()
+                outcome.note(await branch.end(), prefer=branch is first)
+        if outcome.decided:
+            return
+    for branch in reversed(branches):
+        if branch is first:
+            first.narrow(outcome.left)
+        if not branch.finished:
+            outcome.note(await branch.end(), prefer=branch is first)
+        if outcome.decided:
+            return
 
 
-def _all_positive(answers: Answers) -> bool:
-    if isinstance(answers, str | Reply):
-        return _reply(answers).positive
-    return all(_reply(answer).positive for answer in answers)
+async def _end(first: First, others: Sequence[Other], server: Server, session: Session) -> None:
+    """See that nothing is at work any more, and that those know it that do not have the message."""
+    branches = [first, *others]
+    for branch in branches:
+        branch.abort()
+    try:
+        await _all_done([branch.task for branch in branches if branch.task is not None])
+    finally:
+        first.envelope.rcpt_tos = first.everyone
+        for branch in branches:
+            branch.log_failure(session)
+        async with AsyncExitStack() as stack:
+            for other in reversed(others):
+                if other.begun and not other.finished:
+                    reset = other.hooks.handle_RSET
+                    stack.push_async_callback(reset, server, session, other.envelope)
 
 
-def _reply(answer: str | Reply) -> Reply:
-    return Reply.parse(answer) if isinstance(answer, str) else answer
+async def _all_done(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for all of them. When the caller is cancelled, so are they, and waited for as well."""
+    cancelled: asyncio.CancelledError | None = None
+    while pending := [task for task in tasks if not task.done()]:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+            _cancel(pending)
+    if cancelled is not None:
+        raise cancelled
+
+
+def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()

@@ -18,6 +18,7 @@ from smtp_protocol import (
     Reply,
     Server,
     Session,
+    replies,
 )
 
 __all__ = ["Front", "Gate", "Inner"]
@@ -63,6 +64,8 @@ class Inner(Hooks):
         async for chunk in chunks:
             content.write(chunk)
         envelope.content = content.getvalue()
+        if envelope.encoding == "ascii" and not envelope.content.isascii():
+            return replies.NOT_ASCII  # as a server answers that decodes messages
         return await self.handle_DATA(server, session, envelope)
 
     async def _stream_content(

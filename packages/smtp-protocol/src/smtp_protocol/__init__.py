@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from smtp_protocol.addresses import AddressSyntax, parse_forward_path, parse_reverse_path
-from smtp_protocol.answers import Answer
+from smtp_protocol.answers import Answer, replies_from, reply_from, worst_reply
 from smtp_protocol.auth import (
     MISSING,
     Ask,
@@ -115,6 +115,7 @@ if TYPE_CHECKING:
         ScramSHA1,
         ScramSHA256,
     )
+    from smtp_protocol.serving import HandlerConnection
 
 __all__ = [
     "ALL_EXTENSIONS",
@@ -153,6 +154,7 @@ __all__ = [
     "ExternalIdentity",
     "Finished",
     "Handler",
+    "HandlerConnection",
     "HandlesAUTH",
     "HandlesCONNECT",
     "HandlesDATA",
@@ -224,15 +226,22 @@ __all__ = [
     "parse_command",
     "parse_forward_path",
     "parse_reverse_path",
+    "replies_from",
+    "reply_from",
     "unmapped",
+    "worst_reply",
 ]
+
+# What few programs need, and takes long to import: `HandlerConnection`, for those who serve without
+# smtp_server, and the mechanisms of AUTH, for cryptography. All public names that are not here yet
+# are in one of these.
+_LATER = (f"{__name__}.serving", f"{__name__}.sasl")
 
 if not TYPE_CHECKING:  # to which every name would then seem to be here
 
     def __getattr__(name: str) -> object:
-        # The mechanisms of AUTH need cryptography, whose import takes long. Who has no AUTH never
-        # waits for it: all public names that are not here yet are in `sasl`.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(f"{__name__}.sasl"), name)
+        home = next(module for module in map(import_module, _LATER) if name in module.__all__)
+        value = globals()[name] = getattr(home, name)
         return value

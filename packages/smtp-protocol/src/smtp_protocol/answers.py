@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+from smtp_protocol import replies
+from smtp_protocol.auth import AuthResult
 from smtp_protocol.replies import Reply
+from smtp_protocol.session import Envelope
 
-__all__ = ["Answer", "ehlo_reply", "replies_from", "reply_from", "worst_reply"]
+__all__ = ["Answer", "auth_reply", "ehlo_reply", "replies_from", "reply_from", "worst_reply"]
 
 #: What a hook answers: a reply, or its text.
 Answer = str | Reply
@@ -39,6 +42,19 @@ def ehlo_reply(result: object) -> Reply:
     return Reply(lines[0].code, tuple(str(line)[4:] for line in lines))
 
 
+def auth_reply(result: AuthResult) -> Reply:
+    """Make a reply of how an authentication ended: its own message, where that says the same.
+
+    Raises:
+        ValueError: The message is no reply.
+    """
+    if result.message is not None:
+        message = Reply.parse(result.message)
+        if message.code < 300 if result.success else message.code >= 400:
+            return message
+    return replies.AUTH_OK if result.success else replies.AUTH_FAILED
+
+
 def worst_reply(answers: Sequence[object]) -> Reply:
     """The answer that promises the least: 5yz before 4yz before a positive one.
 
@@ -49,19 +65,16 @@ def worst_reply(answers: Sequence[object]) -> Reply:
     return max(map(reply_from, answers), key=lambda reply: reply.code // 100)
 
 
-def replies_from(
-    result: object, owed: int, *, places: Sequence[Sequence[int]] | None = None, number: int = 0
-) -> list[Reply]:
+def replies_from(result: object, owed: int, envelope: Envelope | None = None) -> list[Reply]:
     """Make the replies to a message of what ``handle_DATA`` or ``handle_STREAM`` returned.
 
     Args:
         result: One answer, or one for each of ``envelope.rcpt_tos``.
-        owed: How many replies the client gets: one in SMTP, and one for each accepted RCPT in
-            LMTP (RFC 2033 §4.2).
-        places: For each accepted RCPT, which of the answers are about it (`Envelope.places`).
-            Without it, as in SMTP, and to a RCPT that has none the worst of all applies: nobody
+        owed: How many replies the client still gets: one in SMTP, and one for each accepted RCPT
+            in LMTP (RFC 2033 §4.2).
+        envelope: The message's, for LMTP, where an answer is about one recipient. Without it the
+            worst of all is sent, and so it is to a RCPT that none of the answers is about: nobody
             said that its mail is safe.
-        number: How many recipients there are, when ``places`` is given.
 
     Raises:
         ValueError: A text is no reply.
@@ -71,9 +84,14 @@ def replies_from(
         return [reply_from(result)] * owed
     if not isinstance(result, Sequence) or not result:
         raise TypeError(f"handle_DATA answers with a reply, not with {type(result).__name__}")
-    if places is None:
-        return [worst_reply(result)] * owed
-    if len(result) != number:
+    answers = [reply_from(answer) for answer in result]
+    if envelope is None:
+        return [worst_reply(answers)] * owed
+    number = len(envelope.rcpt_tos)
+    if len(answers) != number:
         raise TypeError(f"handle_DATA answers once, or for each of {number} recipients")
-    replies = [worst_reply([result[place] for place in group] or result) for group in places]
-    return replies + [worst_reply(result)] * (owed - len(replies))
+    places = envelope.places()
+    places = envelope.places()
+    final = [worst_reply([answers[place] for place in found] or answers) for found in places]
+    final += [worst_reply(answers)] * (owed - len(places))
+    return final[len(final) - owed :]  # those before them were pushed

@@ -20,12 +20,12 @@ def record(event: Event, reply: Reply, session: Session, envelope: Envelope) -> 
         session: Its session.
         envelope: Its transaction.
     """
-    note = _NOTES.get(type(event))
-    if note is not None and (reply.code < 400 or note in _EVEN_REFUSED):
-        note(event, reply, session, envelope)
+    note = (_NOTES if reply.code < 300 else _NOTES_OF_REFUSED).get(type(event))
+    if note is not None:
+        note(event, session, envelope)
 
 
-def _mail(event: commands.Mail, reply: Reply, session: Session, envelope: Envelope) -> None:
+def _mail(event: commands.Mail, session: Session, envelope: Envelope) -> None:
     if envelope.mail_from is None:  # for a hook that forgot to
         envelope.mail_from = event.address
     if event.options and not envelope.mail_options:
@@ -33,62 +33,64 @@ def _mail(event: commands.Mail, reply: Reply, session: Session, envelope: Envelo
     envelope.smtp_utf8 = event.options.smtputf8
 
 
-def _rcpt(event: commands.Rcpt, reply: Reply, session: Session, envelope: Envelope) -> None:
-    if reply.code < 400:
-        envelope.accept(event.address, event.options)
-    else:
-        envelope.refuse()
+def _rcpt(event: commands.Rcpt, session: Session, envelope: Envelope) -> None:
+    envelope.accept(event.address, event.options)
 
 
-def _ehlo(
-    event: commands.Ehlo | commands.Lhlo, reply: Reply, session: Session, envelope: Envelope
-) -> None:
+def _rcpt_refused(event: commands.Rcpt, session: Session, envelope: Envelope) -> None:
+    envelope.refuse()
+
+
+def _ehlo(event: commands.Ehlo | commands.Lhlo, session: Session, envelope: Envelope) -> None:
     session.introduce(event.hostname)
     session.extended_smtp = True
 
 
-def _helo(event: commands.Helo, reply: Reply, session: Session, envelope: Envelope) -> None:
+def _helo(event: commands.Helo, session: Session, envelope: Envelope) -> None:
     session.introduce(event.hostname)
     session.extended_smtp = False
 
 
-def _xforward(event: commands.Xforward, reply: Reply, session: Session, envelope: Envelope) -> None:
+def _xforward(event: commands.Xforward, session: Session, envelope: Envelope) -> None:
     session.forwarded = event.attributes
 
 
-def _xclient(event: commands.Xclient, reply: Reply, session: Session, envelope: Envelope) -> None:
+def _xclient(event: commands.Xclient, session: Session, envelope: Envelope) -> None:
     client = event.attributes
     if client.addr is not None:
         session.peer = (client.addr, client.port or 0)
     session.extended_smtp = False
-    session.host_name = client.helo
+    session.rename(client.helo)
     session.authenticated = client.login is not None
     session.auth_data = client.login
     session.xclient = client
 
 
-def _auth(
-    event: commands.Auth | AuthResponse, reply: Reply, session: Session, envelope: Envelope
-) -> None:
-    session.authenticated = reply.code // 100 == 2
+def _auth(event: commands.Auth | AuthResponse, session: Session, envelope: Envelope) -> None:
+    session.authenticated = True
 
 
-def _unknown(event: commands.Unknown, reply: Reply, session: Session, envelope: Envelope) -> None:
-    """A verb that the server's author took over does what the built-in one would have done."""
+# A verb that the server's author took over does what the built-in one would have done.
+
+
+def _unknown(event: commands.Unknown, session: Session, envelope: Envelope) -> None:
     match event.verb:
-        case "EHLO" | "LHLO" | "HELO" if reply.code < 400:
+        case "EHLO" | "LHLO" | "HELO":
             session.introduce(event.arg or "")
             session.extended_smtp = event.verb != "HELO"
-        case "RCPT" if reply.code < 400:
-            envelope.accept("", RcptOptions())
         case "RCPT":
-            envelope.refuse()
+            envelope.accept("", RcptOptions())
 
 
-_EVEN_REFUSED = frozenset({_rcpt, _unknown})
+def _unknown_refused(event: commands.Unknown, session: Session, envelope: Envelope) -> None:
+    if event.verb == "RCPT":
+        envelope.refuse()
 
-# The events whose answer changes something.
-_NOTES: Mapping[type[Event], Callable[..., None]] = {
+
+_Note = Callable[..., None]
+
+# The events whose acceptance changes something.
+_NOTES: Mapping[type[Event], _Note] = {
     commands.Mail: _mail,
     commands.Rcpt: _rcpt,
     commands.Ehlo: _ehlo,
@@ -101,10 +103,16 @@ _NOTES: Mapping[type[Event], Callable[..., None]] = {
     commands.Unknown: _unknown,
 }
 
+# Those whose refusal does.
+_NOTES_OF_REFUSED: Mapping[type[Event], _Note] = {
+    commands.Rcpt: _rcpt_refused,
+    commands.Unknown: _unknown_refused,
+}
+
 
 def forget_clear_text(session: Session) -> None:
     """Forget what the client said before TLS (RFC 3207 §4.2)."""
-    session.host_name = None
+    session.rename(None)
     session.extended_smtp = False
     session.authenticated = False
     session.auth_data = None

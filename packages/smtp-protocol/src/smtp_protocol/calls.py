@@ -1,7 +1,11 @@
-"""Calls: the one table of which hook answers which event, and what it is called with."""
+"""Calls: the one table of which hook answers which event, and what it is called with.
+
+A command that is not in the table is answered by the hook of its name.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +14,7 @@ from smtp_protocol import commands, replies
 from smtp_protocol.answers import Answer, ehlo_reply, reply_from
 from smtp_protocol.auth import MISSING
 from smtp_protocol.events import BodyEnd, Connected, Event
-from smtp_protocol.handler import Server
+from smtp_protocol.handler import Handler, Server
 from smtp_protocol.hooks import Hooks
 from smtp_protocol.replies import Reply
 
@@ -150,10 +154,6 @@ def _connected(event: Connected, server: Answering) -> _Call:
     return server.hooks.handle_CONNECT(server, server.session, server.envelope)
 
 
-def _helo(event: commands.Helo, server: Answering) -> _Call:
-    return server.hooks.handle_HELO(server, server.session, server.envelope, event.hostname)
-
-
 async def _ehlo(event: commands.Ehlo | commands.Lhlo, server: Answering) -> Reply:
     *first, last = server.ehlo_lines()
     lines = [*(f"250-{line}" for line in first), f"250 {last}"]
@@ -181,30 +181,6 @@ def _body_end(event: BodyEnd, server: Answering) -> _Call:
     return server.body_result()
 
 
-def _rset(event: commands.Rset, server: Answering) -> _Call:
-    return server.hooks.handle_RSET(server, server.session, server.envelope)
-
-
-def _noop(event: commands.Noop, server: Answering) -> _Call:
-    return server.hooks.handle_NOOP(server, server.session, server.envelope, event.arg)
-
-
-def _quit(event: commands.Quit, server: Answering) -> _Call:
-    return server.hooks.handle_QUIT(server, server.session, server.envelope)
-
-
-def _vrfy(event: commands.Vrfy, server: Answering) -> _Call:
-    return server.hooks.handle_VRFY(server, server.session, server.envelope, event.address)
-
-
-def _expn(event: commands.Expn, server: Answering) -> _Call:
-    return server.hooks.handle_EXPN(server, server.session, server.envelope, event.address)
-
-
-def _help(event: commands.Help, server: Answering) -> _Call:
-    return server.hooks.handle_HELP(server, server.session, server.envelope, event.topic)
-
-
 async def _auth(event: commands.Auth, server: Answering) -> Reply:
     ask, session, envelope = server.hooks.handle_AUTH, server.session, server.envelope
     verdict = await ask(server, session, envelope, list(event.args))
@@ -227,10 +203,23 @@ async def _unknown(event: commands.Unknown, server: Answering) -> Reply:
     return reply_from(result) if server.replies_owed or result else replies.OK
 
 
-#: How each event is answered that is owed a reply by a handler.
-CALLS: Mapping[type[Event], Call] = {
+def _plain(verb: str) -> Call:
+    """How a command is answered by the hook of its name, with its attributes as arguments."""
+    hook = f"handle_{verb}"
+    _, _, _, _, *arguments = inspect.signature(getattr(Handler, hook)).parameters
+
+    def begin(event: Event, server: Answering) -> _Call:
+        call: _Call = getattr(server.hooks, hook)(
+            server, server.session, server.envelope, *[getattr(event, name) for name in arguments]
+        )
+        return call
+
+    return Call(hook, begin)
+
+
+# All for which there is more to do than to ask the hook of their name.
+_OTHERS: Mapping[type[Event], Call] = {
     Connected: Call("handle_CONNECT", _connected),
-    commands.Helo: Call("handle_HELO", _helo),
     commands.Ehlo: Call("handle_EHLO", _ehlo),
     commands.Lhlo: Call("handle_EHLO", _ehlo),
     commands.Mail: Call("handle_MAIL", _mail),
@@ -238,15 +227,19 @@ CALLS: Mapping[type[Event], Call] = {
     commands.Data: Call(_METHOD, _command),
     commands.Bdat: Call(_METHOD, _command),
     BodyEnd: Call("handle_DATA", _body_end, waits=True),
-    commands.Rset: Call("handle_RSET", _rset),
-    commands.Noop: Call("handle_NOOP", _noop),
-    commands.Quit: Call("handle_QUIT", _quit),
-    commands.Vrfy: Call("handle_VRFY", _vrfy),
-    commands.Expn: Call("handle_EXPN", _expn),
-    commands.Help: Call("handle_HELP", _help),
     commands.StartTls: Call(_METHOD, _command),
     commands.Auth: Call("handle_AUTH", _auth, waits=True),
     commands.Xclient: Call(None, _xclient),
     commands.Xforward: Call(None, _xforward),
     commands.Unknown: Call(None, _unknown, waits=True),
+}
+
+#: How each event is answered that is owed a reply by a handler.
+CALLS: Mapping[type[Event], Call] = {
+    **{
+        command: _plain(verb)
+        for verb, command in commands.BY_VERB.items()
+        if command not in _OTHERS
+    },
+    **_OTHERS,
 }

@@ -1,16 +1,22 @@
 """Serving: one client and one handler, octets in and octets out, under any kind of I/O."""
 
-from __future__ import annotations
-
 import inspect
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from io import BytesIO
-from typing import TYPE_CHECKING, Literal
+from collections import deque
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from typing import Literal
 
 from smtp_protocol import commands, replies
-from smtp_protocol.answers import Answer, replies_from, reply_from
-from smtp_protocol.auth import AuthResult, Missing
+from smtp_protocol.answers import Answer, auth_reply, replies_from, reply_from
+from smtp_protocol.auth import BUILT_IN, Ask, AuthResult, Challenge, Mechanism, Missing, Step
 from smtp_protocol.bookkeeping import forget_clear_text, record
 from smtp_protocol.calls import AnswersCommands, Request, call_hook
 from smtp_protocol.config import ProtocolConfig
@@ -19,6 +25,7 @@ from smtp_protocol.events import (
     AuthResponse,
     BodyChunk,
     BodyEnd,
+    Connected,
     ConnectionClosed,
     Event,
     Refused,
@@ -32,9 +39,6 @@ from smtp_protocol.replies import ProtocolError, Reply
 from smtp_protocol.session import Envelope, Peer, Session
 from smtp_protocol.state import State
 
-if TYPE_CHECKING:
-    from smtp_protocol.sasl import Mechanism, Step
-
 __all__ = ["HandlerConnection"]
 
 #: Decides whether what a client has shown is right; plain or async.
@@ -47,15 +51,14 @@ _IN_TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
 
 
 class HandlerConnection(AnswersCommands):
-    """Runs a handler for one client. The octets come and go as the caller likes.
+    """Runs a handler for one client, without input or output; a hook sees it as ``server``.
 
-    Give it what the client sends (`receive_data`, and `receive_eof` once), await `answers` after
-    each, and send what that returns; it is what a hook sees as ``server``. Hooks are awaited in
-    whatever event loop the caller runs: trio's, a thread's, a test's that has none. A hook's
-    exception goes to ``handle_exception``, and its client gets the answer of that.
+    Give it what the client sends (`receive_data`, and `receive_eof` once), await `answers` at the
+    beginning and after each, and send what that returns, until `closed`; then await `aclose`. The
+    hooks run where the caller awaits: in trio, in a thread, or in a test without an event loop.
 
-    Messages are gathered in memory, for ``handle_DATA``; ``handle_STREAM`` is not called. Time
-    limits, and the TLS handshake, are the caller's.
+    What is the caller's: time limits, TLS, the PROXY header, and counting what a client may do
+    only so often. A message is gathered in memory; ``handle_STREAM`` gets it when it is complete.
 
     Args:
         handler: The object with the hooks.
@@ -63,19 +66,20 @@ class HandlerConnection(AnswersCommands):
         hostname: What it calls itself.
         ident: What follows that in the greeting.
         peer: Who the client is.
-        mechanisms: The built-in mechanisms that AUTH offers.
-        authenticator: Decides on them, as a server's keyword of that name.
+        mechanisms: The built-in mechanisms that AUTH offers, by name.
+        authenticator: Who decides about what they ask; without one every client is refused.
         tls: Whether the connection is inside TLS from its beginning.
         trusted: Whether XCLIENT and XFORWARD are taken from the peer.
+        on_failure: Is called with what a hook or the authenticator raised, for a log.
 
     Attributes:
         session: The client's session.
         envelope: Its transaction.
-        connection: The protocol engine.
-        closed: Whether the session is over: close the connection.
+        connection: The protocol engine. To end the session with a 421, send its ``send(reply)``.
 
     Raises:
         TypeError: The handler has a wrong hook.
+        ValueError: A mechanism is not built in, or the configuration has no AUTH for it.
     """
 
     def __init__(
@@ -90,26 +94,29 @@ class HandlerConnection(AnswersCommands):
         authenticator: Authenticator | None = None,
         tls: bool = False,
         trusted: bool = False,
+        on_failure: Callable[[Exception], object] = lambda error: None,
     ) -> None:
+        _check_mechanisms(mechanisms, config)
         self.hooks = Hooks(handler)
         self.hostname = hostname
         self.ident = ident
         self.session = Session(peer)
         self.envelope = Envelope()
         self.connection = ServerConnection(config, tls=tls, trusted=trusted)
-        self.closed = False
         self._config = config
         self._mechanisms = mechanisms
         self._authenticator = authenticator
         self._tls = tls
         self._trusted = trusted
+        self._on_failure = on_failure
         self._output: list[bytes] = []
-        self._event: Event = ConnectionClosed()
-        self._body = BytesIO()
-
-    # The exchange of AUTH that is going on.
-    _mechanism: Mechanism
-    _mechanism_name: str
+        self._body: list[bytes] = []
+        # What is being answered, and whether the handler is yet to be told of the session's end.
+        self._event: Event = Connected()
+        self._connected = False
+        # The exchange of AUTH that is going on, and its name.
+        self._mechanism: Mechanism | None = None
+        self._mechanism_name = ""
 
     # What the caller does.
 
@@ -126,16 +133,14 @@ class HandlerConnection(AnswersCommands):
 
         Returns:
             The octets to send; ``b""`` when nothing is to be said.
+
+        Raises:
+            BaseException: A hook raised what is no `Exception`, such as a cancellation. Its client
+                is still owed a reply, so close the connection.
         """
-        while True:
-            event = self.connection.next_event()
-            if isinstance(event, Signal):
-                break  # more octets are needed, or the handshake
-            if isinstance(event, ConnectionClosed):
-                self.closed = True
-                break
+        while not isinstance(event := self.connection.next_event(), Signal | ConnectionClosed):
             if isinstance(event, BodyChunk):
-                self._body.write(event.data)
+                self._body.append(event.data)
             else:
                 await self._answer(event)
         octets = b"".join(self._output)
@@ -143,61 +148,86 @@ class HandlerConnection(AnswersCommands):
         return octets
 
     @property
+    def closed(self) -> bool:
+        """Whether the session is over: send what there is to send, and close the connection."""
+        return self.connection.state is State.CLOSED
+
+    @property
     def needs_tls(self) -> bool:
-        """Whether the client is about to begin the handshake, after STARTTLS."""
+        """Whether STARTTLS was accepted: do the handshake, and call `tls_started`."""
         return self.connection.state is State.TLS
 
     async def tls_started(self) -> None:
-        """Go on inside TLS, after the handshake (RFC 3207 §4.2)."""
+        """Go on inside TLS, after the handshake (RFC 3207 §4.2).
+
+        Raises:
+            RuntimeError: STARTTLS was not accepted before.
+        """
+        self.connection.tls_started()
+        self._tls = True
         forget_clear_text(self.session)
         self.envelope = Envelope()
-        self._tls = True
-        accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
-        good = await accepted if inspect.isawaitable(accepted) else accepted
-        self.connection.tls_started()
+        try:
+            accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
+            good = await accepted if inspect.isawaitable(accepted) else accepted
+        except Exception as error:
+            self._on_failure(error)
+            good = False
         if not good:
             self.connection.tls_refused()
+
+    async def aclose(self) -> None:
+        """Tell the handler that the connection is gone, if it was told that there is one."""
+        self.connection.close()
+        if self._connected:
+            self._connected = False
+            try:
+                await self.hooks.handle_DISCONNECT(self, self.session)
+            except Exception as error:
+                self._on_failure(error)
 
     # From an event to its replies.
 
     async def _answer(self, event: Event) -> None:
         self._event = event
+        self._connected |= isinstance(event, Connected)
         try:
             answers = await self._replies(event)
         except Exception as error:
-            answers = [await self._failed(error)] * self.connection.replies_owed
+            answers = [await self._answer_failure(error)] * self.replies_owed
         for reply in answers:
             if self.connection.reply_owed:
                 self._send(event, reply)
 
-    async def _replies(self, event: Event) -> list[Reply]:
-        owed = self.connection.replies_owed
+    async def _replies(self, event: Event) -> Sequence[Reply]:
         match event:
             case Refused(reply):
-                return [reply] * owed
+                return [reply] * self.replies_owed
             case AuthResponse(data):
-                return [await self._next_step(lambda: self._mechanism.respond(data))]
-            case BodyEnd():
-                places, number = self.envelope.places(), len(self.envelope.rcpt_tos)
-                result = await call_hook(event, self)
-                if not self._config.lmtp:
-                    return replies_from(result, owed)
-                return replies_from(result, owed, places=places, number=number)
+                return [await self._next_step(lambda mechanism: mechanism.respond(data))]
         assert isinstance(event, Request)
-        return [reply_from(await call_hook(event, self))]
+        result = await call_hook(event, self)
+        if isinstance(event, BodyEnd):
+            envelope = self.envelope if self._config.lmtp else None
+            return replies_from(result, self.replies_owed, envelope)
+        return [reply_from(result)]
 
-    async def _failed(self, error: Exception) -> Reply:
+    async def _answer_failure(self, error: Exception) -> Reply:
+        self._on_failure(error)
         try:
             return reply_from(await self.hooks.handle_exception(error))
-        except Exception:
+        except Exception as second:
+            self._on_failure(second)
             return replies.LOCAL_ERROR
 
     def _send(self, event: Event, reply: Reply) -> None:
+        before = self.connection.state
         self._output.append(self.connection.send(reply))
         record(event, reply, self.session, self.envelope)
-        if self.connection.state not in _IN_TRANSACTION:
+        ends = before in _IN_TRANSACTION or isinstance(event, commands.Mail)
+        if ends and self.connection.state not in _IN_TRANSACTION:
             self.envelope = Envelope()
-            self._body = BytesIO()
+            self._body = []
 
     # What a hook sees, beyond the attributes.
 
@@ -251,7 +281,11 @@ class HandlerConnection(AnswersCommands):
 
     def body_result(self) -> Coroutine[object, None, object]:
         """Have the message handled."""
-        self.envelope.content = self._body.getvalue()
+        stream = self.hooks.stream
+        if stream is not None:
+            chunks = _Chunks(self._body)
+            return stream.handle_STREAM(self, self.session, self.envelope, chunks)
+        self.envelope.content = b"".join(self._body)
         return self.hooks.handle_DATA(self, self.session, self.envelope)
 
     async def own_command(self, verb: str, arg: str | None) -> Answer:
@@ -266,32 +300,62 @@ class HandlerConnection(AnswersCommands):
             return replies.UNKNOWN_MECHANISM
         self._mechanism = MECHANISMS[event.mechanism]()
         self._mechanism_name = event.mechanism
-        return await self._next_step(lambda: self._mechanism.start(event.initial_response))
+        return await self._next_step(lambda mechanism: mechanism.start(event.initial_response))
 
     async def conclude(self, event: commands.Auth, reply: Reply) -> Reply:
-        """Take the verdict of ``handle_AUTH``."""
+        """Take the verdict of ``handle_AUTH``.
+
+        Raises:
+            ValueError: It is none, but a challenge.
+        """
+        if reply.code // 100 == 3:
+            raise ValueError(f"{reply} is no verdict; `mechanisms` have challenges")
         return reply
 
-    async def _next_step(self, take: Callable[[], Step]) -> Reply:
-        from smtp_protocol import Ask, Challenge  # noqa: PLC0415 as above
-
+    async def _next_step(self, take: Callable[[Mechanism], Step]) -> Reply:
+        mechanism, shown = self._mechanism, None
+        assert mechanism is not None, "AUTH has begun with one"
         try:
-            step = take()
+            step = take(mechanism)
             while isinstance(step, Ask):
-                step = self._mechanism.resolve(await self._ask(step.auth_data))
+                shown = step.auth_data
+                step = mechanism.resolve(await self._decide(shown))
+            if isinstance(step, Challenge):
+                return Reply(334, (b64encode(step.data).decode(),))
+            result = step.result
+            reply = auth_reply(result)
         except ProtocolError as error:
             return error.reply
-        except Exception:
+        except Exception as error:
+            self._on_failure(error)
             return replies.TEMPORARY_AUTH_FAILURE
-        if isinstance(step, Challenge):
-            return Reply(334, (b64encode(step.data).decode(),))
-        self.session.auth_data = step.result.auth_data if step.result.success else None
-        return replies.AUTH_OK if step.result.success else replies.AUTH_FAILED
+        if result.success:
+            self.session.auth_data = shown if result.auth_data is None else result.auth_data
+        return reply
 
-    async def _ask(self, auth_data: object) -> AuthResult:
+    async def _decide(self, shown: object) -> AuthResult:
         if self._authenticator is None:
             return AuthResult(success=False)
-        result = self._authenticator(
-            self, self.session, self.envelope, self._mechanism_name, auth_data
-        )
+        name = self._mechanism_name
+        result = self._authenticator(self, self.session, self.envelope, name, shown)
         return await result if inspect.isawaitable(result) else result
+
+
+class _Chunks(AsyncIterator[bytes]):
+    """The ``chunks`` of a message that has come already."""
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = deque(parts)
+
+    async def __anext__(self) -> bytes:
+        if not self._parts:
+            raise StopAsyncIteration
+        return self._parts.popleft()
+
+
+def _check_mechanisms(names: Sequence[str], config: ProtocolConfig) -> None:
+    if names and not config.auth:
+        raise ValueError("mechanisms need a configuration with auth=True")
+    for name in names:
+        if name not in BUILT_IN:
+            raise ValueError(f"{name!r} is none of the mechanisms {', '.join(BUILT_IN)}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from smtp_protocol.options import MailOptions, RcptOptions
 
@@ -48,7 +48,6 @@ class Session:
     Attributes:
         peer: The client: host and port, a path, or ``None``; behind a PROXY header the client
             that it names.
-        host_name: What the client called itself in HELO or EHLO; ``None`` before.
         extended_smtp: Whether it said EHLO.
         tls: What TLS was agreed upon, by STARTTLS or from the beginning; ``None`` in the clear.
         ssl: The TLS object behind ``tls``, for what that does not tell.
@@ -63,7 +62,8 @@ class Session:
     def __init__(self, peer: Peer = None, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._number = next(_numbers)
         self.peer = peer
-        self.host_name: str | None = None
+        self._host_name: str | None = None
+        self._named = False
         self.extended_smtp = False
         self.tls: TLSInfo | None = None
         self.ssl: ssl.SSLObject | None = None
@@ -73,17 +73,16 @@ class Session:
         self.xclient: ClientAttributes | None = None
         self.forwarded: ClientAttributes | None = None
         self.loop = loop
-        self._introduced: str | None = None
 
-    def introduce(self, name: str) -> None:
-        """Note how an accepted HELO or EHLO called the client, unless the hook has done so.
+    @property
+    def host_name(self) -> str | None:
+        """What the client called itself in HELO or EHLO; ``None`` before. Hooks may set it."""
+        return self._host_name
 
-        Args:
-            name: What the command said.
-        """
-        if self.host_name is self._introduced:
-            self.host_name = name  # for a hook that only looked
-        self._introduced = self.host_name
+    @host_name.setter
+    def host_name(self, name: str | None) -> None:
+        self._host_name = name
+        self._named = True
 
     @property
     def id(self) -> str:
@@ -96,6 +95,27 @@ class Session:
         peer = self.peer
         return (peer[0] if isinstance(peer, tuple) else peer) or "local"
 
+    # For the server, which knows what it answered.
+
+    def introduce(self, name: str) -> None:
+        """Note how an accepted HELO or EHLO called the client, unless its hook has set a name.
+
+        Args:
+            name: What the command said.
+        """
+        if not self._named:
+            self._host_name = name
+        self._named = False
+
+    def rename(self, name: str | None) -> None:
+        """Call the client so, whatever a hook has set, until it says HELO or EHLO again.
+
+        Args:
+            name: What XCLIENT said, or ``None``, for a client that has not said anything yet.
+        """
+        self._host_name = name
+        self._named = False
+
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
@@ -105,12 +125,37 @@ class Recipient:
     options: RcptOptions
 
 
-class _Accepted(NamedTuple):
-    """One RCPT that was accepted: what it said, and which addresses its hook added for it."""
+class _Accepted:
+    """The RCPT commands that were accepted, and what each of them has brought.
 
-    address: str
-    options: RcptOptions
-    added: Sequence[str]
+    Attributes:
+        commands: Their addresses and parameters.
+        known: ``rcpt_tos`` as the last of them has left it.
+        brought_by: For each address there, the number of the command that brought it.
+        options: How many there are in ``rcpt_options``.
+    """
+
+    __slots__ = ("brought_by", "commands", "known", "options")
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, RcptOptions]] = []
+        self.known: list[str] = []
+        self.brought_by: list[int | None] = []
+        self.options = 0
+
+    def origins(self, now: Iterable[str], newcomer: int | None) -> list[int | None]:
+        """For each address in ``now`` who brought it: ``newcomer`` those that were not there."""
+        left = defaultdict[str, deque[int | None]](deque)
+        for address, origin in zip(self.known, self.brought_by, strict=True):
+            left[address].append(origin)
+        origins = []
+        for address in now:
+            known = left[address]
+            origins.append(known.popleft() if known else newcomer)
+        return origins
+
+
+_NONE_ACCEPTED = _Accepted()
 
 
 class Envelope:
@@ -120,7 +165,6 @@ class Envelope:
         mail_from: The reverse-path; ``""`` is the null sender, ``None`` is before MAIL.
         mail_options: The parameters of MAIL.
         smtp_utf8: Whether MAIL had SMTPUTF8.
-        rcpt_tos: The accepted recipients, as the handler wrote them down.
         rcpt_options: The parameters of all recipients in one list, as sent.
         content: The message in octets, with its final CR LF; ``b""`` until it has come.
         encoding: What ``text`` is decoded from, ``"utf-8"`` or ``"ascii"``; ``None`` where the
@@ -128,19 +172,31 @@ class Envelope:
     """
 
     encoding: Literal["utf-8", "ascii"] | None = None
-
-    # The RCPT commands that were accepted, and the list as it was after the last of them.
-    _accepted: list[_Accepted] | None = None
-    _known: list[str] | None = None
-    _number_known = 0
+    _accepted = _NONE_ACCEPTED
 
     def __init__(self) -> None:
         self.mail_from: str | None = None
         self.mail_options: MailOptions = MailOptions()
         self.smtp_utf8 = False
-        self.rcpt_tos: list[str] = []
+        self._rcpt_tos: list[str] = []
         self.rcpt_options: list[str] = []
         self.content = b""
+
+    @property
+    def rcpt_tos(self) -> list[str]:
+        """The accepted recipients, as the handler wrote them down: it may put another list here.
+
+        Raises:
+            TypeError: What is put here is no list of texts.
+        """
+        return self._rcpt_tos
+
+    @rcpt_tos.setter
+    def rcpt_tos(self, addresses: list[str]) -> None:
+        # What is wrong is the hook's error, at once, and not the server's when it counts.
+        if not isinstance(addresses, list) or not all(isinstance(each, str) for each in addresses):
+            raise TypeError(f"rcpt_tos is a list of addresses, not {type(addresses).__name__}")
+        self._rcpt_tos = addresses
 
     @property
     def original_content(self) -> bytes:
@@ -161,20 +217,13 @@ class Envelope:
     @property
     def recipients(self) -> list[Recipient]:
         """What is in ``rcpt_tos`` now, each with the parameters that its RCPT had."""
-        options: dict[str, deque[RcptOptions]] = {}
-        for accepted in self._accepted or ():
-            for address in {*accepted.added, accepted.address}:
-                options.setdefault(address, deque()).append(accepted.options)
+        commands = self._accepted.commands
+        by_address = dict(commands)
         recipients = []
-        for address in self.rcpt_tos:
-            known = options.get(address)
-            if known is None:
-                recipients.append(Recipient(address, RcptOptions()))
-            else:
-                # Of an address that was given twice, the second one has the second RCPT's.
-                recipients.append(
-                    Recipient(address, known.popleft() if len(known) > 1 else known[0])
-                )
+        origins = self._accepted.origins(self._rcpt_tos, None)
+        for address, number in zip(self._rcpt_tos, origins, strict=True):
+            known = by_address.get(address) if number is None else commands[number][1]
+            recipients.append(Recipient(address, RcptOptions() if known is None else known))
         return recipients
 
     # For the server, which knows what it answered.
@@ -186,39 +235,45 @@ class Envelope:
             address: What RCPT said.
             options: Its parameters.
         """
-        recipients, known = self.rcpt_tos, self._known
-        if self._accepted is None or known is None:
-            self._accepted = [_Accepted(address, options, recipients[:])]
+        accepted, now = self._accepted, self._rcpt_tos
+        if accepted is _NONE_ACCEPTED:
+            accepted = self._accepted = _Accepted()
+        number, before = len(accepted.commands), len(accepted.known)
+        if now[:before] == accepted.known:  # nearly always: hooks append
+            added = now[before:]
+            accepted.known += added
+            accepted.brought_by += [number] * len(added)
         else:
-            if recipients is known and len(recipients) >= self._number_known:
-                added = recipients[self._number_known :]
-            else:  # a hook that makes the whole list anew
-                before = set(known[: self._number_known])
-                added = [other for other in recipients if other not in before]
-            self._accepted.append(_Accepted(address, options, added))
-        self._known = recipients
-        self._number_known = len(recipients)
+            accepted.brought_by = accepted.origins(now, number)
+            accepted.known = list(now)
+        if options and len(self.rcpt_options) == accepted.options:  # for a hook that forgot to
+            self.rcpt_options.extend(options)
+        accepted.options = len(self.rcpt_options)
+        accepted.commands.append((address, options))
 
     def refuse(self) -> None:
-        """Take back what the hook of a refused RCPT has done to ``rcpt_tos``."""
-        self.rcpt_tos = [] if self._known is None else self._known
-        del self.rcpt_tos[self._number_known :]
+        """Take back what the hook of a refused RCPT has done to the lists of recipients."""
+        accepted = self._accepted
+        if self._rcpt_tos != accepted.known:
+            self._rcpt_tos = accepted.known.copy()
+        del self.rcpt_options[accepted.options :]
 
     def places(self) -> list[list[int]]:
         """For each accepted RCPT, where in ``rcpt_tos`` the addresses are that it brought.
 
         That is how the answers of a handler, one for each address, become LMTP's, one for each
-        RCPT (RFC 2033 §4.2). A RCPT whose addresses are not there has no place.
+        RCPT (RFC 2033 §4.2). A RCPT that brought none has the place of its own address, if that is
+        there, and otherwise no place.
         """
-        free: dict[str, deque[int]] = {}
-        for place, address in enumerate(self.rcpt_tos):
-            free.setdefault(address, deque()).append(place)
-        found = []
-        for accepted in self._accepted or ():
-            wanted = [address for address in accepted.added if address in free]
-            if not wanted and accepted.address in free:
-                wanted = [accepted.address]
-            # The last place of an address serves whoever comes later, too.
-            places = [free[address] for address in wanted]
-            found.append([place.popleft() if len(place) > 1 else place[0] for place in places])
-        return found
+        commands = self._accepted.commands
+        places: list[list[int]] = [[] for _ in commands]
+        first: dict[str, int] = {}
+        origins = self._accepted.origins(self._rcpt_tos, None)
+        for place, (address, number) in enumerate(zip(self._rcpt_tos, origins, strict=True)):
+            first.setdefault(address, place)
+            if number is not None:
+                places[number].append(place)
+        for found, (address, _) in zip(places, commands, strict=True):
+            if not found and address in first:
+                found.append(first[address])
+        return places

@@ -23,6 +23,7 @@ from smtp_protocol import (
     Server,
     replies,
 )
+from smtp_protocol.answers import auth_reply
 from smtp_server.dispatch import HookFailed, failure_in_future, failure_of, timed
 from smtp_server.exchange import Exchange
 from smtp_server.log import log
@@ -137,11 +138,7 @@ async def _call(function: Callable[[], ResultT], *, threaded: bool) -> ResultT:
 
 
 async def _judge(name: str, result: AuthResult, exchange: Exchange) -> Reply:
-    reply = replies.AUTH_OK if result.success else replies.AUTH_FAILED
-    if result.message is not None:
-        message = Reply.parse(result.message)
-        if message.positive is result.success:
-            reply = message
+    reply = auth_reply(result)
     if result.success and (exchange.replies_owed or exchange.session.authenticated):
         exchange.session.auth_data = result.auth_data
     return await conclude(name, reply, exchange)

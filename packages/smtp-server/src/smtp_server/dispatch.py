@@ -46,9 +46,10 @@ async def answer(event: Request, exchange: Exchange) -> Sequence[Reply]:
             result = await timed(hook, exchange)
         if result is None and not exchange.replies_owed:
             return ()  # the hook has pushed its answer
-        if isinstance(event, BodyEnd):
-            return _final_replies(result, exchange)
-        return (reply_from(result),)
+        if not isinstance(event, BodyEnd):
+            return (reply_from(result),)
+        lmtp = exchange.setup.config.lmtp
+        return replies_from(result, exchange.replies_owed, exchange.envelope if lmtp else None)
     except Exception as error:
         return await _answer_failure(event, error, exchange)
     except BaseException as error:
@@ -150,14 +151,6 @@ async def contained(result: Awaitable[ResultT]) -> ResultT:
         if current_task() is None:
             raise
         raise failure_in_future(error) from error
-
-
-def _final_replies(result: object, exchange: Exchange) -> Sequence[Reply]:
-    owed = exchange.replies_owed
-    if not exchange.setup.config.lmtp:
-        return replies_from(result, owed)
-    envelope = exchange.envelope
-    return replies_from(result, owed, places=envelope.places(), number=len(envelope.rcpt_tos))
 
 
 async def _answer_failure(event: Request, error: Exception, exchange: Exchange) -> Sequence[Reply]:
