@@ -97,6 +97,13 @@ class Compiled:
         return run(sys.executable, *arguments, cwd=cwd, PYTHONPATH=str(self.folder))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one process of xdist run all that needs what is built: it is built once."""
+    for item in items:
+        if {"wheel_folder", "sdist_folder"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("wheels"))
+
+
 def build(target: str, folder: Path) -> Path:
     for project in sorted(PACKAGES.iterdir()):
         run(sys.executable, "-m", "hatchling", "build", "-t", target, "-d", folder, cwd=project)

@@ -1,7 +1,9 @@
 """Which package may import what, read from the source without running it."""
 
 import ast
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +102,21 @@ def test_imports(package: str, path: Path) -> None:
     assert refusals(package, path.read_text("utf-8")) == []
 
 
+def first_line(path: Path) -> str:
+    """The first line of a file's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
+
+
 @pytest.mark.parametrize(("package", "path"), MODULES)
-def test_docstring(package: str, path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
+def test_the_first_line_says_what_the_file_is(package: str, path: Path) -> None:
+    name = r"" if path.name == "__init__.py" else r"[A-Z][^:]*: "
+    assert re.fullmatch(rf"{name}\S.*[.:?!]", first_line(path)), first_line(path)
+
+
+@pytest.mark.parametrize("package", sorted(SOURCES))
+def test_no_two_files_are_the_same(package: str) -> None:
+    lines = Counter(first_line(path) for path in SOURCES[package].rglob("*.py"))
+    assert [line for line, times in lines.items() if times > 1] == []
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def test_no_hook_at_all() -> None:
 def test_stream() -> None:
     handler = Streaming()
     hooks = Hooks(handler)
-    assert hooks.stream is hooks
+    stream: object = hooks.stream
+    assert stream is hooks
     assert hooks.own == {"handle_STREAM"}
 
 

@@ -1,10 +1,11 @@
-"""Event loops: tests that are marked for it run on asyncio's and on uvloop's."""
+"""Event loops: a fake one, and for the tests that are marked for it asyncio's and uvloop's."""
 
 import asyncio
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+from tests.server.fakes import FakeLoop
 from tests.server.secure import WIRES, Wire
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -25,3 +26,13 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, LoopFactory
 def wire(request: pytest.FixtureRequest) -> Wire:
     """Each way to a server."""
     return Wire(request.param)
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLoop]:
+    """An event loop that a test turns by hand; idle time is measured by its clock."""
+    loop = FakeLoop()
+    for module in ("link", "conversation", "smtp"):
+        monkeypatch.setattr(f"smtp_server.{module}.monotonic", loop.time, raising=False)
+    yield loop
+    loop.close()

@@ -58,6 +58,28 @@ def shared_client_context() -> ssl.SSLContext:
     return client_context()
 
 
+def shake_hands(
+    server: ssl.SSLContext, client: ssl.SSLContext, name: str | None = NAME
+) -> ssl.SSLObject:
+    """Do a handshake in memory; the server's side comes back."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    here = server.wrap_bio(to_server, to_client, server_side=True)
+    there = client.wrap_bio(to_client, to_server, server_hostname=name)
+    for _ in range(10):
+        if all([step(there), step(here)]):
+            return here
+    raise AssertionError("they do not come to an end")
+
+
+def step(side: ssl.SSLObject) -> bool:
+    """Go on with a handshake; whether it is done."""
+    try:
+        side.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
+
+
 async def connect_tls(
     address: tuple[str, int], context: ssl.SSLContext | None = None, name: str = NAME
 ) -> Dialogue:

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
-from typing import Self, Unpack
+from typing import Self, Unpack, cast
 
 import pytest
 
@@ -13,8 +14,17 @@ from smtp_protocol import AnyHandler, Envelope, Handler, Server, Session
 from smtp_server import SMTP, Service, serve
 from smtp_server.settings import SharedKeywords, SMTPKeywords
 
+# Slow machines may set it to more than 1: all that is waited for takes so many times as long.
+_SLOWNESS = float(os.environ.get("SMTP_TEST_SLOWNESS", "1"))
+
 #: Seconds after which a test gives up. Nothing waits so long unless it is broken.
-DEADLINE = 30.0
+DEADLINE = 30.0 * _SLOWNESS
+
+#: Seconds of a delay, or of a limit that is reached for sure, because nothing else happens.
+#:
+#: A limit that other things have to come before is not tested with sockets: there is a
+#: `FakeLoop` for that, on which nothing takes time that is not given.
+SHORT = 0.05 * _SLOWNESS
 
 HOSTNAME = "mx.test"
 
@@ -32,6 +42,25 @@ def has_ipv6() -> bool:
 
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+
+
+def keep_little(transport: asyncio.BaseTransport) -> None:
+    """Have the kernel keep little of what one side sends and the other does not read.
+
+    It would let megabytes wait, which is slow to fill.
+    """
+    sock = transport.get_extra_info("socket")
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, 128 * 1024)
+
+
+class Narrow(SMTP):
+    """A connection for which the kernel keeps little."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Have it do so."""
+        keep_little(transport)
+        super().connection_made(transport)
 
 
 class Dialogue:
@@ -114,20 +143,29 @@ class Dialogue:
         async with asyncio.timeout(DEADLINE):
             return (await self.reader.read(-1)).decode("ascii")
 
+    def stop_reading(self) -> asyncio.Transport:
+        """Leave unread what comes."""
+        transport = cast(asyncio.Transport, self.writer.transport)
+        keep_little(transport)
+        transport.pause_reading()
+        return transport
+
     async def flood(self, line: str) -> int:
         """Send a line again and again until nobody takes it any more; tell how often."""
+        keep_little(self.writer.transport)
         self.writer.transport.set_write_buffer_limits(high=1)
         many = 100
         times = 0
-        while True:
+        while not self.writer.is_closing():
             self.writer.write(line.encode() * many)
             times += many
             assert times * len(line) < 100_000_000, "they are all taken"
             try:
-                async with asyncio.timeout(0.3):
+                async with asyncio.timeout(4 * SHORT):
                     await self.writer.drain()
             except TimeoutError:
-                return times
+                break
+        return times
 
     def reset(self) -> None:
         """Drop the connection with a RST."""

@@ -18,7 +18,15 @@ from tests.server.secure import (
     server_context,
     start_tls,
 )
-from tests.server.support import Dialogue, Keeper, dialogue, service_of, talking, tcp_address
+from tests.server.support import (
+    SHORT,
+    Dialogue,
+    Keeper,
+    dialogue,
+    service_of,
+    talking,
+    tcp_address,
+)
 
 from smtp_handlers import Sink
 from smtp_protocol import (
@@ -447,13 +455,13 @@ async def test_any_number_of_failures() -> None:
 
 async def test_a_failure_is_answered_later() -> None:
     loop = asyncio.get_running_loop()
-    keywords: Keywords = {**KEYWORDS, "auth_failure_delay": 0.3}
+    keywords: Keywords = {**KEYWORDS, "auth_failure_delay": SHORT}
     async with dialogue(Sink(), authenticator=Clerk(), **keywords) as client:
         await client.ask(HELLO)
         began = loop.time()
         await client.send(f"AUTH PLAIN {plain(b'1')}\r\nAUTH PLAIN {plain()}\r\n")
         assert await client.reply() == WRONG
-        assert loop.time() - began >= 0.29
+        assert loop.time() - began >= SHORT * 0.9
         assert await client.reply() == WELCOME
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import pytest
+from tests.server.fakes import FakeExchange, FakeLMTPExchange, FakeLoop
 from tests.server.support import (
     DEADLINE,
     HOSTNAME,
@@ -18,15 +19,27 @@ from tests.server.support import (
 
 from smtp_protocol import (
     Answer,
+    Auth,
+    BodyEnd,
     Envelope,
     Handler,
     MailOptions,
+    Noop,
     RcptOptions,
     Reply,
     Server,
     Session,
+    replies,
 )
 from smtp_server import SMTP
+from smtp_server.dispatch import (
+    HookFailed,
+    answer,
+    contained,
+    failure_in_future,
+    failure_of,
+    untimed,
+)
 
 LOCAL_ERROR = "451 Local error in processing"
 
@@ -444,3 +457,222 @@ async def test_a_bad_reply_to_ehlo(lines: list[Any]) -> None:
     async with dialogue(BadLines()) as client:
         assert await client.ask("EHLO client.test") == LOCAL_ERROR
         assert (await client.ask("MAIL FROM:<a@example.com>")).startswith("503")
+
+
+# Without a connection.
+
+NOOP = Noop("")
+
+
+class Does(Handler):
+    """Answers NOOP as it is told to: with a value, an exception, or not at all."""
+
+    def __init__(self, what: object, then: object = replies.LOCAL_ERROR) -> None:
+        self.what = what
+        self.then = then
+
+    async def handle_NOOP(self, *_: object) -> Any:
+        return await self._do(self.what)
+
+    async def handle_exception(self, error: Exception) -> Any:
+        return await self._do(self.then)
+
+    async def _do(self, what: object) -> object:
+        if isinstance(what, BaseException):
+            raise what
+        if isinstance(what, asyncio.Event):
+            await what.wait()
+        return what
+
+
+def test_a_value_is_the_reply(loop: FakeLoop) -> None:
+    fake = FakeExchange(Does("250 Done"))
+    assert loop.complete(answer(NOOP, fake)) == (Reply(250, ("Done",)),)
+    assert fake.failures == []
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+@pytest.mark.parametrize(
+    "what",
+    [
+        None,
+        "no reply",
+        ValueError("no"),
+        TimeoutError(),
+        asyncio.CancelledError(),
+        SystemExit(1),
+        BaseException("no"),
+    ],
+    ids=repr,
+)
+def test_whatever_a_hook_does_is_one_reply(
+    loop: FakeLoop, what: object, limit: float | None
+) -> None:
+    fake = FakeExchange(Does(what), handler_timeout=limit)
+    assert loop.complete(answer(NOOP, fake)) == [replies.LOCAL_ERROR]
+    ((event, error),) = fake.failures
+    assert event == NOOP
+    assert isinstance(error, Exception)
+
+
+def test_the_answer_to_a_failure_fails(loop: FakeLoop) -> None:
+    for second in (ValueError("second"), SystemExit(2), "no reply", None):
+        fake = FakeExchange(Does(ValueError("first"), second))
+        assert loop.complete(answer(NOOP, fake)) == [replies.LOCAL_ERROR]
+        assert len(fake.failures) == 2
+
+
+def test_a_failure_is_answered_as_often_as_replies_are_owed(loop: FakeLoop) -> None:
+    refusal = Reply(450, ("Later",))
+    fake = FakeExchange(Does(ValueError(), refusal), owed=3)
+    assert loop.complete(answer(NOOP, fake)) == [refusal] * 3
+    fake = FakeExchange(Does(ValueError(), refusal), owed=0)
+    assert loop.complete(answer(NOOP, fake)) == []
+
+
+def test_a_hook_that_takes_too_long(loop: FakeLoop) -> None:
+    fake = FakeExchange(Does(asyncio.Event()), handler_timeout=5)
+    assert loop.complete(answer(NOOP, fake)) == [replies.LOCAL_ERROR]
+    assert loop.time() == 5
+    assert isinstance(fake.failures[0][1], TimeoutError)
+
+
+def test_auth_is_no_hooks_time(loop: FakeLoop) -> None:
+    """It waits for the client, too."""
+
+    class Waits(FakeExchange):
+        async def authenticate(self, event: Auth) -> Reply:
+            await untimed(asyncio.sleep(60), self)
+            return replies.AUTH_OK
+
+    fake = Waits(Does(""), handler_timeout=5)
+    assert loop.complete(answer(Auth("PLAIN"), fake)) == (replies.AUTH_OK,)
+
+
+def test_a_hook_that_has_pushed_its_answer(loop: FakeLoop) -> None:
+    fake = FakeExchange(Does(None), owed=0)
+    assert loop.complete(answer(NOOP, fake)) == ()
+    assert fake.failures == []
+
+
+def test_what_is_not_the_hooks_affair_has_no_limit(loop: FakeLoop) -> None:
+    """The time of the hook begins anew behind it."""
+
+    class Asks(Does):
+        async def handle_NOOP(self, *seen: object) -> str:
+            await asyncio.sleep(4)
+            await untimed(asyncio.sleep(600), cast(FakeExchange, seen[0]))
+            await asyncio.sleep(4)
+            return "250 OK"
+
+    for limit in (5, None):
+        fake = FakeExchange(Asks(""), handler_timeout=limit)
+        assert loop.complete(answer(NOOP, fake)) == (Reply(250, ("OK",)),)
+    assert loop.time() == 2 * 608
+
+
+def test_an_interrupt_is_the_programs(loop: FakeLoop) -> None:
+    fake = FakeExchange(Does(KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        loop.complete(answer(NOOP, fake))
+    assert fake.failures == []
+
+
+def begun(loop: FakeLoop, fake: FakeExchange) -> asyncio.Task[Sequence[Reply]]:
+    """A hook that waits."""
+    task = loop.create_task(answer(NOOP, fake))
+    loop.turn()
+    return task
+
+
+def test_the_end_of_the_session_cancels_a_hook(loop: FakeLoop) -> None:
+    fake = FakeExchange(Does(asyncio.Event()))
+    task = begun(loop, fake)
+    fake.ending = True
+    task.cancel()
+    loop.turn()
+    assert task.cancelled()
+    assert fake.failures == []
+
+
+def test_somebody_else_cancels_a_hook(loop: FakeLoop) -> None:
+    """Its client is told that the session ends, for the program may be ending."""
+    fake = FakeExchange(Does(asyncio.Event()))
+    task = begun(loop, fake)
+    task.cancel()
+    task.cancel()
+    loop.turn()
+    assert task.result() == [replies.CLOSING_FAILURE]
+    assert isinstance(fake.failures[0][1], HookFailed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "result", "owed", "wanted"),
+    [
+        (FakeExchange, "250 OK", 1, ["250 OK"]),
+        (FakeExchange, ["250 one", "450 two"], 1, ["450 two"]),
+        (FakeLMTPExchange, "250 OK", 2, ["250 OK", "250 OK"]),
+        (FakeLMTPExchange, ["250 one", "450 two"], 2, ["250 one", "450 two"]),
+        (FakeLMTPExchange, ["250 one"], 2, [LOCAL_ERROR, LOCAL_ERROR]),
+        (FakeLMTPExchange, ValueError(), 2, [LOCAL_ERROR, LOCAL_ERROR]),
+    ],
+)
+def test_the_answers_to_a_message(
+    loop: FakeLoop,
+    kind: type[FakeExchange],
+    result: object,
+    owed: int,
+    wanted: list[str],
+) -> None:
+    fake = kind(Does(""), owed=owed)
+    fake.result = result
+    for address in ("a@example.com", "b@example.com"):
+        fake.envelope.rcpt_tos.append(address)
+        fake.envelope.accept(address, RcptOptions())
+    assert [
+        str(reply).replace("4.3.0 ", "") for reply in loop.complete(answer(BodyEnd(), fake))
+    ] == wanted
+
+
+def test_an_ordinary_failure_stays_what_it_is() -> None:
+    error = ValueError()
+    assert failure_of(error, ending=True) is error
+
+
+def test_the_cause_of_another_failure_is_told(loop: FakeLoop) -> None:
+    error = SystemExit(3)
+
+    async def ask() -> Exception:
+        return failure_of(error, ending=False)
+
+    failure = loop.complete(ask())
+    assert str(failure) == "SystemExit: 3"
+    assert failure.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), asyncio.CancelledError()])
+def test_what_is_no_failure_of_the_hook(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        failure_of(error, ending=True)
+
+
+@pytest.mark.parametrize("error", [StopIteration(3), SystemExit(3), GeneratorExit(3)])
+def test_what_a_future_cannot_hand_on(error: BaseException) -> None:
+    failure = failure_in_future(error)
+    assert isinstance(failure, HookFailed)
+    assert failure.__cause__ is error
+
+
+def test_a_hook_is_thrown_away_with_its_loop() -> None:
+    """Nothing is made of that: there is nobody to tell."""
+    with pytest.raises(GeneratorExit):
+        failure_of(GeneratorExit(), ending=False)
+    hook = contained(asyncio.sleep(0))
+    hook.send(None)
+    hook.close()
+
+
+def test_what_runs_in_a_task_of_its_own_does_not_end_the_loop(loop: FakeLoop) -> None:
+    assert loop.complete(contained(Does("250 OK").handle_NOOP())) == "250 OK"
+    with pytest.raises(HookFailed):
+        loop.complete(contained(Does(SystemExit(1)).handle_NOOP()))

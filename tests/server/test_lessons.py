@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.server.fakes import FakeLoop, talk
 from tests.server.support import DEADLINE, Dialogue, dialogue, talking
 
 import smtp_server.cli
@@ -154,14 +155,16 @@ async def test_10_an_exception_goes_to_the_peer_and_bounces_the_mail() -> None:
         assert await client.ask("NOOP") == "250 OK"
 
 
-async def test_11_a_slow_hook_is_idle() -> None:
+def test_11_a_slow_hook_is_idle(loop: FakeLoop) -> None:
     class Slow(Handler):
         async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> str:
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(600)
             return "250 late"
 
-    async with dialogue(Slow(), timeout=0.3) as client:
-        assert await client.deliver() == "250 late"
+    peer = talk(loop, Slow(), timeout=30)
+    peer.tell("EHLO client", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.com>", "DATA", ".")
+    loop.advance(600)
+    assert peer.transport.take() == "250 late\r\n"
 
 
 async def test_12_a_half_closed_peer_loses_its_message() -> None:
@@ -175,12 +178,12 @@ async def test_12_a_half_closed_peer_loses_its_message() -> None:
 
 
 async def test_13_stop_kills_a_transaction() -> None:
-    begun = asyncio.Event()
+    begun, to_end = asyncio.Event(), asyncio.Event()
 
     class Slow(Handler):
         async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> str:
             begun.set()
-            await asyncio.sleep(0.1)
+            await to_end.wait()
             return "250 finished"
 
     async with serve(Slow(), "127.0.0.1", 0) as service, talking(service) as client:
@@ -188,6 +191,8 @@ async def test_13_stop_kills_a_transaction() -> None:
         await client.send("x\r\n.\r\n")
         await begun.wait()
         closing = asyncio.create_task(service.close(DEADLINE))
+        await asyncio.sleep(0)
+        to_end.set()
         assert await client.reply() == "250 finished"
         assert (await client.reply()).startswith("421 4.3.2")
         await closing

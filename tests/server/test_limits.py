@@ -1,12 +1,14 @@
-"""Limits: what one session or all of them may use up, what time ends, and what it does not."""
+"""Limits: what one session or all of them may use up, and what ends with the service."""
 
 import asyncio
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from tests.server.support import (
     DEADLINE,
+    SHORT,
     Dialogue,
     Gate,
     Keeper,
@@ -19,11 +21,53 @@ from tests.server.support import (
 from smtp_handlers import Sink
 from smtp_protocol import Envelope, Reply, Server, Session, replies
 from smtp_server import SMTP, Service, serve
+from smtp_server.limits import Budget
+from smtp_server.settings import Settings
 
-IDLE = "421 4.4.2 Idle for too long, closing the connection"
 BUSY = "421 4.7.0 Too many connections, try again later"
 ERRORS = "421 4.7.0 Too many errors, closing the connection"
 TOO_OFTEN = "421 4.7.0 Command sent too often"
+
+
+# What a session has used up.
+
+
+def used(**keywords: Any) -> Budget:
+    return Budget(Settings(**keywords))
+
+
+def test_calls_of_a_command() -> None:
+    budget = used(command_call_limit=2)
+    assert [budget.command("NOOP") for _ in range(2)] == [None, None]
+    assert budget.command("RSET") is None, "each by itself"
+    assert budget.command("NOOP") is replies.CLOSING_COMMANDS
+
+
+def test_calls_by_command() -> None:
+    budget = used(command_call_limit={"NOOP": 2, "*": 1})
+    assert [budget.command(verb) for verb in ("NOOP", "NOOP", "RSET")] == [None] * 3
+    assert budget.command("RSET") is replies.CLOSING_COMMANDS
+    assert {used(command_call_limit={"NOOP": 1}).command("RSET") for _ in range(9)} == {None}
+
+
+def test_failures_of_auth_are_counted_by_mechanism() -> None:
+    budget = used(max_auth_failures=2)
+    assert [budget.auth_failure(name) for name in ("PLAIN", "LOGIN")] == [None, None]
+    assert budget.auth_failure("PLAIN") is replies.CLOSING_AUTH
+
+
+def test_errors() -> None:
+    budget = used(max_errors=2)
+    assert budget.error() is None
+    assert budget.error() is replies.CLOSING_ERRORS
+
+
+def test_no_limits() -> None:
+    budget = used(max_errors=None, max_auth_failures=None)
+    for _ in range(1000):
+        assert budget.command("NOOP") is None
+        assert budget.auth_failure("PLAIN") is None
+        assert budget.error() is None
 
 
 # Commands, recipients, errors.
@@ -181,74 +225,11 @@ async def test_a_refused_connection_is_counted_out() -> None:
                 await asyncio.sleep(0.01)
 
 
-# Time.
-
-
-async def test_an_idle_session(caplog: pytest.LogCaptureFixture) -> None:
-    handler = Keeper()
-    caplog.set_level(logging.INFO)
-    async with dialogue(handler, timeout=0.2) as client:
-        assert await client.reply() == IDLE
-        assert await client.rest() == ""
-    assert handler.gone == handler.sessions
-    assert any("Idle for 0.2 seconds" in record.getMessage() for record in caplog.records)
-
-
-@pytest.mark.parametrize("said", ["NOOP\r\n", "NOO"])
-async def test_a_session_that_becomes_idle(said: str) -> None:
-    async with dialogue(Sink(), timeout=1.0) as client:
-        await client.send(said)
-        if said == "NOOP\r\n":
-            assert await client.reply() == "250 OK"
-        assert await client.reply() == IDLE
-
-
-async def test_a_message_that_stops_coming() -> None:
-    handler = Keeper()
-    async with dialogue(handler, timeout=1.0) as client:
-        await client.begin_data()
-        await client.send("half of it\r\n")
-        assert await client.reply() == IDLE
-    assert handler.envelopes == []
-
-
-async def test_a_slow_upload_that_moves_is_not_idle() -> None:
-    handler = Keeper()
-    lines = 20
-    async with dialogue(handler, timeout=2.0) as client:
-        loop = asyncio.get_running_loop()
-        await client.begin_data()
-        began = loop.time()
-        for _ in range(lines):
-            await client.send("a line\r\n")
-            await asyncio.sleep(0.125)
-        assert loop.time() - began > 2.0
-        assert await client.ask(".") == "250 Kept"
-    assert handler.envelopes[0].content == b"a line\r\n" * lines
-
-
-async def test_a_slow_hook_is_not_idle() -> None:
-    handler = Gate()
-    async with dialogue(handler, timeout=1.0) as client:
-        await client.begin_data()
-        await client.send(".\r\n")
-        await handler.wait_reached()
-        await asyncio.sleep(1.5)
-        handler.opened.set()
-        assert await client.reply() == "250 Kept"
-        assert await client.reply() == IDLE
-
-
 async def test_an_end_that_the_peer_does_not_take_notice_of() -> None:
     handler = Keeper()
     async with dialogue(handler) as client:
         assert await client.ask("QUIT") == "221 Bye"
         await eventually(lambda: handler.gone)
-
-
-async def test_no_timeout() -> None:
-    async with dialogue(Sink(), timeout=None) as client:
-        assert await client.ask("NOOP") == "250 OK"
 
 
 # A hook that is at work when the service ends.
@@ -270,7 +251,7 @@ class Stubborn(Keeper):
             self.reached.set()
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(SHORT)
             self.cleaned.set()
         return "250 OK"
 
@@ -285,7 +266,7 @@ async def test_a_hook_that_is_slow_to_be_cancelled(caplog: pytest.LogCaptureFixt
         assert await client.rest() == "421 4.3.2 Service shutting down\r\n"
         await handler.cleaned.wait()
         await eventually(lambda: handler.gone)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(SHORT)
     assert handler.gone == handler.sessions
     assert caplog.text == ""
 
@@ -303,7 +284,7 @@ async def test_a_goodbye_that_never_ends() -> None:
         await client.ask("QUIT")
     await eventually(lambda: handler.gone)
     async with asyncio.timeout(DEADLINE):
-        await service.close(grace=0.05)
+        await service.close(grace=SHORT)
     assert handler.gone == handler.sessions
 
 
@@ -317,6 +298,6 @@ async def test_a_peer_that_is_gone_when_the_service_ends() -> None:
         await handler.wait_reached()
         client.reset()
     async with asyncio.timeout(DEADLINE):
-        await service.close(grace=0.05)
+        await service.close(grace=SHORT)
     assert handler.gone == handler.sessions
     assert handler.envelopes == []

@@ -6,8 +6,8 @@ import pytest
 from tests.server.support import Keeper, dialogue, eventually
 
 from smtp_handlers import Sink
-from smtp_protocol import Envelope, Handler, Server, Session
-from smtp_server.log import log
+from smtp_protocol import Envelope, Handler, Reply, Server, Session
+from smtp_server.log import log, message_came
 
 HOSTILE = b"\x1b[31mred\x07 \x00 \x7f"
 
@@ -94,3 +94,17 @@ def test_a_record(caplog: pytest.LogCaptureFixture) -> None:
     assert record.__dict__["peer"] == "192.0.2.1"
     assert record.exc_info is not None
     assert record.exc_info[1] is error
+
+
+def test_a_message_for_many(caplog: pytest.LogCaptureFixture) -> None:
+    """Some of its recipients are named."""
+    caplog.set_level(logging.DEBUG, "smtp_server")
+    envelope = Envelope()
+    message_came(Session(), envelope, 0, [Reply(550, ("No",))])
+    envelope.mail_from = "anne@example.com"
+    envelope.rcpt_tos += [f"r{number}@example.com" for number in range(100)]
+    message_came(Session(), envelope, 1234, [Reply(250, ("OK",))] * 100)
+    to_nobody, to_many = [record.getMessage().partition("] ")[2] for record in caplog.records]
+    assert to_nobody == "Message from '' to nobody, 0 octets: '550 No'"
+    assert to_many.startswith("Message from 'anne@example.com' to 'r0@example.com', 'r1@")
+    assert to_many.endswith("and 95 more, 1234 octets: '250 OK'")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.server.secure import server_context, shared_client_context, start_tls, upgrade
-from tests.server.support import DEADLINE, Dialogue, Keeper, eventually
+from tests.server.support import DEADLINE, SHORT, Dialogue, Keeper, eventually
 
 from smtp_protocol import Envelope, ProxyData, Server, Session
 from smtp_server import Service, serve
@@ -243,7 +243,7 @@ async def closes_at_once(service: Service) -> None:
 @pytest.mark.parametrize("way", ["silence", "eof", "reset"])
 async def test_a_header_that_is_cut_short(header: bytes, tls: bool, way: str) -> None:
     handler = Keeper()
-    limit = 0.2 if way == "silence" else DEADLINE
+    limit = SHORT if way == "silence" else DEADLINE
     async with proxied(handler, tls=tls, limit=limit) as (service, client):
         await client.send(header)
         if way == "eof":

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.server.support import (
     DEADLINE,
+    SHORT,
     Dialogue,
     Gate,
     Keeper,
@@ -276,7 +277,7 @@ async def test_the_grace_is_over() -> None:
         await slow.send("body\r\n.\r\n")
         await handler.wait_reached()
         await waiting.begin_data()
-        await service.close(grace=0.05)
+        await service.close(grace=SHORT)
         assert await slow.rest() == f"{CLOSING}\r\n"
         assert await waiting.rest() == f"{CLOSING}\r\n"
     assert handler.envelopes == []
@@ -329,7 +330,7 @@ async def test_a_goodbye_is_waited_for() -> None:
 async def test_a_goodbye_that_never_ends_does_not_hold_the_end_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("smtp_server.service._CLEANING", 0.05, raising=False)
+    monkeypatch.setattr("smtp_server.service._CLEANING", SHORT, raising=False)
 
     class Clings(Keeper):
         async def handle_DISCONNECT(self, server: Server, session: Session) -> None:
@@ -341,14 +342,14 @@ async def test_a_goodbye_that_never_ends_does_not_hold_the_end_up(
     await service.start()
     async with talking(service):
         async with asyncio.timeout(DEADLINE):
-            await service.close(grace=0.05)
+            await service.close(grace=SHORT)
         await eventually(lambda: handler.gone)
 
 
 async def test_a_hook_that_does_not_want_to_end_does_not_hold_the_end_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("smtp_server.service._CLEANING", 0.05, raising=False)
+    monkeypatch.setattr("smtp_server.service._CLEANING", SHORT, raising=False)
     reached, opened = asyncio.Event(), asyncio.Event()
 
     class Ignores(Keeper):
@@ -368,7 +369,7 @@ async def test_a_hook_that_does_not_want_to_end_does_not_hold_the_end_up(
         await client.send("NOOP\r\n")
         await reached.wait()
         async with asyncio.timeout(DEADLINE):
-            await service.close(grace=0.05)
+            await service.close(grace=SHORT)
         assert await client.rest() == f"{CLOSING}\r\n"
         assert handler.gone == []
         opened.set()
@@ -403,12 +404,10 @@ async def test_closing_over_a_peer_that_does_not_read() -> None:
     service = serve(handler, "127.0.0.1", 0, timeout=None)
     await service.start()
     async with talking(service) as client:
-        transport = client.writer.transport
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
+        transport = client.stop_reading()
         await client.flood(f"NOOP {'x' * 1000}\r\n")
         async with asyncio.timeout(DEADLINE):
-            await service.close(grace=0.05)
+            await service.close(grace=SHORT)
         transport.abort()
     assert handler.gone == handler.sessions
 

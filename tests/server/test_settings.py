@@ -69,10 +69,21 @@ def test_the_dns_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         ("line_length_limit", 1),
         ("extensions", "PIPELINING"),
         ("extensions", ["PIPELINGIN"]),
+        ("greeting_delay", -0.1),
+        ("command_call_limit", 0),
+        ("command_call_limit", {"NOOP": 0}),
+        ("command_call_limit", {"noop": 1}),
+        ("auth_failure_delay", -1),
+        ("ipv6_prefix", 0),
+        ("ipv6_prefix", 129),
+        ("proxy_trusted", "10.0.0.0/8"),
+        ("auth_mechanisms", "PLAIN"),
+        ("auth_mechanisms", ["PLANE"]),
+        ("require_starttls", True),
     ],
 )
 def test_a_value_that_cannot_be_meant(keyword: str, value: object) -> None:
-    with pytest.raises(ValueError, match=r"\bis\b|PIPELINING"):
+    with pytest.raises(ValueError, match=r"\bis\b|PIPELINING|needs|capitals"):
         make(**{keyword: value})
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.server.support import (
     DEADLINE,
     HOSTNAME,
+    SHORT,
     Dialogue,
     Gate,
     Keeper,
@@ -370,7 +371,7 @@ async def test_the_peer_resets_the_connection_while_a_hook_works() -> None:
         await client.send("body\r\n.\r\n")
         await handler.wait_reached()
         client.reset()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(SHORT)
         assert handler.gone == []
         handler.opened.set()
         await eventually(lambda: handler.gone)
@@ -441,9 +442,7 @@ class Talkative(Handler):
 @pytest.mark.parametrize("wait", [False, True])
 async def test_a_peer_that_does_not_read_is_not_listened_to(wait: bool) -> None:
     async with dialogue(Talkative(wait), timeout=None) as client:
-        transport = client.writer.transport
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
+        transport = client.stop_reading()
         sent = await client.flood(f"NOOP {'x' * 1000}\r\n")
         transport.resume_reading()
         client.writer.write(b"QUIT\r\n")
@@ -455,9 +454,7 @@ async def test_a_peer_that_does_not_read_is_not_listened_to_for_default_answers_
     hostname = "x" * 1000
     service = service_of(SMTP, Sink(), hostname=hostname, timeout=None)
     async with service, talking(service) as client:
-        transport = client.writer.transport
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
+        transport = client.stop_reading()
         sent = await client.flood(f"HELO {hostname}\r\n")
         transport.resume_reading()
         client.writer.write(b"QUIT\r\n")

@@ -10,6 +10,7 @@ import pytest
 from tests.server.secure import Wire
 from tests.server.support import (
     DEADLINE,
+    SHORT,
     Dialogue,
     dialogue,
     eventually,
@@ -174,7 +175,7 @@ async def test_one_large_message_passes_through_little_memory(wire: Wire) -> Non
     handler = Sluggish()
     handler.go_on.set()
     block = LINE * 4096
-    blocks = 64 * MEGABYTE // len(block)
+    blocks = 32 * MEGABYTE // len(block)
     async with wire.talking(handler, data_size_limit=None) as client:
         await client.begin_data()
         tracemalloc.start()
@@ -333,25 +334,32 @@ async def test_an_abort_ends_a_hook_that_waits_for_something_else() -> None:
         await eventually(lambda: len(asyncio.all_tasks()) <= before)
 
 
+class Tidy(Reader):
+    """Cleans up asynchronously at its end, and notes what came in which order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[str] = []
+
+    async def handle_STREAM(
+        self, server: Server, session: Session, envelope: Envelope, chunks: AsyncIterator[bytes]
+    ) -> Answer | Sequence[Answer]:
+        """Read, and clean up."""
+        try:
+            return await super().handle_STREAM(server, session, envelope, chunks)
+        finally:
+            await asyncio.sleep(SHORT)
+            self.order.append("cleaned")
+
+    async def handle_DISCONNECT(self, server: Server, session: Session) -> None:
+        """Note it."""
+        await super().handle_DISCONNECT(server, session)
+        self.order.append("goodbye")
+
+
 async def test_the_service_ends_in_the_middle() -> None:
     """A hook that cleans up asynchronously gets to its end before the service has."""
-    cleaned = asyncio.Event()
-
-    class Cleans(Reader):
-        async def handle_STREAM(
-            self,
-            server: Server,
-            session: Session,
-            envelope: Envelope,
-            chunks: AsyncIterator[bytes],
-        ) -> Answer | Sequence[Answer]:
-            try:
-                return await super().handle_STREAM(server, session, envelope, chunks)
-            finally:
-                await asyncio.sleep(0.1)
-                cleaned.set()
-
-    handler = Cleans()
+    handler = Tidy()
     service = serve(handler, "127.0.0.1", 0)
     await service.start()
     async with talking(service) as client:
@@ -359,40 +367,21 @@ async def test_the_service_ends_in_the_middle() -> None:
         await client.send(LINE)
         await eventually(lambda: handler.begun)
         async with asyncio.timeout(DEADLINE):
-            await service.close(grace=0.05)
-        assert cleaned.is_set()
+            await service.close(grace=SHORT)
+        assert handler.order == ["cleaned", "goodbye"]
         assert await client.rest() == "421 4.3.2 Service shutting down\r\n"
     assert (handler.aborted, handler.messages, handler.gone) == (1, [], 1)
 
 
 async def test_goodbye_is_said_after_the_hook_has_ended() -> None:
-    order: list[str] = []
-
-    class Slow(Reader):
-        async def handle_STREAM(
-            self,
-            server: Server,
-            session: Session,
-            envelope: Envelope,
-            chunks: AsyncIterator[bytes],
-        ) -> Answer | Sequence[Answer]:
-            try:
-                return await super().handle_STREAM(server, session, envelope, chunks)
-            finally:
-                await asyncio.sleep(0.05)
-                order.append("hook")
-
-        async def handle_DISCONNECT(self, server: Server, session: Session) -> None:
-            order.append("goodbye")
-
-    handler = Slow()
+    handler = Tidy()
     async with dialogue(handler) as client:
         await client.begin_data()
         await client.send(LINE)
         await eventually(lambda: handler.begun)
         await client.close()
-        await eventually(lambda: len(order) == 2)
-    assert order == ["hook", "goodbye"]
+        await eventually(lambda: len(handler.order) == 2)
+    assert handler.order == ["cleaned", "goodbye"]
 
 
 # Time.
@@ -400,7 +389,7 @@ async def test_goodbye_is_said_after_the_hook_has_ended() -> None:
 
 async def test_a_hook_that_takes_too_long() -> None:
     handler = Sluggish()
-    async with dialogue(handler, handler_timeout=0.2) as client:
+    async with dialogue(handler, handler_timeout=SHORT) as client:
         await client.begin_data()
         assert (await client.ask("."))[:3] == "451"
         assert await client.ask("NOOP") == "250 OK"
@@ -409,7 +398,7 @@ async def test_a_hook_that_takes_too_long() -> None:
 async def test_a_hook_that_does_not_read_takes_too_long() -> None:
     handler = Sluggish()
     async with dialogue(
-        handler, handler_timeout=0.3, data_size_limit=None, timeout=DEADLINE
+        handler, handler_timeout=4 * SHORT, data_size_limit=None, timeout=DEADLINE
     ) as client:
         await client.begin_data()
         sender = asyncio.create_task(client.send(LINE * 1_000_000))

@@ -17,6 +17,7 @@ from tests.server.secure import (
 from tests.server.support import (
     DEADLINE,
     HOSTNAME,
+    SHORT,
     Dialogue,
     Keeper,
     dialogue,
@@ -492,7 +493,7 @@ async def test_a_handshake_that_fails(
         0,
         ssl_context=context if implicit else None,
         tls_context=None if implicit else context,
-        tls_handshake_timeout=0.3 if way == "silence" else DEADLINE,
+        tls_handshake_timeout=SHORT if way == "silence" else DEADLINE,
     )
     async with service, await Dialogue.connect(service.addresses[0]) as client:
         if not implicit:
@@ -580,7 +581,7 @@ async def test_the_service_ends_in_the_middle_of_a_handshake() -> None:
         await client.ask(HELLO)
         await client.ask("STARTTLS")
         async with asyncio.timeout(DEADLINE):
-            await service.close(grace=0.05)
+            await service.close(grace=SHORT)
         assert handler.gone == handler.sessions
         assert await _rest_of_a_broken_session(client) == b""
 

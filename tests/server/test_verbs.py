@@ -3,8 +3,8 @@
 from tests.server.support import Keeper, service_of, talking
 
 from smtp_protocol import Envelope, Handler, Reply, Server, Session
-from smtp_server import SMTP, Controller, Service, syntax
-from smtp_server.verbs import method_name, own_verbs
+from smtp_server import SMTP, Controller, Service, auth_mechanism, syntax
+from smtp_server.verbs import method_name, own_mechanisms, own_verbs
 
 
 class Extended(SMTP):
@@ -45,6 +45,26 @@ def test_the_verbs_of_a_class() -> None:
         "VRFY": "VRFY anybody",
     }
     assert method_name("X-LONG") == "smtp_X__LONG"
+
+
+def test_the_mechanisms_of_an_object() -> None:
+    class Has:
+        def auth_PLAIN(self) -> None: ...
+
+        def auth_X__LONG(self) -> None: ...
+
+        @auth_mechanism("X-NAMED")
+        def auth_anything(self) -> None: ...
+
+        def auth_lower(self) -> None: ...
+
+        auth_VALUE = 3
+
+    assert own_mechanisms(Has()) == {
+        "PLAIN": "auth_PLAIN",
+        "X-LONG": "auth_X__LONG",
+        "X-NAMED": "auth_anything",
+    }
 
 
 async def test_a_custom_verb() -> None:

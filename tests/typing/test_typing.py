@@ -11,6 +11,9 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 BAD = sorted((HERE / "bad").glob("bad_*.py"))
 
+# One process of xdist runs mypy, once.
+pytestmark = pytest.mark.xdist_group("typing")
+
 _REPORT = re.compile(r"(?P<path>.*?):(?P<line>\d+): error: (?P<text>.*)")
 _MARK = "# error: "
 
