@@ -1,5 +1,6 @@
 """Each program in docs/examples, run as its reader would run it, with smtplib as its client."""
 
+import ast
 import mailbox
 import os
 import re
@@ -52,6 +53,16 @@ def running(
         finally:
             deadline.cancel()
             process.kill()
+
+
+@pytest.mark.parametrize("program", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_the_first_line_is_a_sentence_about_what_it_shows(program: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(program.read_text("utf-8"))) or ""
+    first, *rest = docstring.splitlines()
+    assert re.fullmatch(r"[A-Z].*\.", first), first
+    assert rest[:1] in ([], [""])
+    if not program.name.startswith("test_"):
+        assert re.search(r"\b(Ctrl-C|Enter) stops it\.", docstring), "it says how to end it"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from importlib.metadata import entry_points
+from logging import Logger
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -141,8 +142,9 @@ def exists(package: str, path: str) -> bool:
     try:
         pkgutil.resolve_name(f"{package}.{path}")
     except (AttributeError, ImportError):
-        # An entry-point group has the form of a name.
-        return bool(entry_points(group=f"{package}.{path}"))
+        # Loggers and entry-point groups have the form of a name.
+        name = f"{package}.{path}"
+        return name in Logger.manager.loggerDict or bool(entry_points(group=name))
     return True
 
 

@@ -1,8 +1,8 @@
-"""A relay: who logs in, over TLS, may send mail anywhere; the next server says what becomes of it.
+"""Relay mail to another server for users who log in over TLS.
 
-Run as ``python authenticated_relay.py CERTIFICATE URL``: a PEM file with our certificate and its
-key, and the next server, such as ``smtp://mail.example.com:587?tls=required``. The password of the
-user ``anne`` is taken from the environment's ``RELAY_PASSWORD``.
+Run as ``python authenticated_relay.py CERTIFICATE URL``: a PEM file with this server's certificate
+and key, and the other server, such as ``smtp://mail.example.com:587?tls=required``. The password of
+the user ``anne`` is in the environment variable ``RELAY_PASSWORD``. Ctrl-C stops it.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ def is_right(mechanism: str, login: bytes, password: bytes) -> bool:
 
 
 def who(session: Session) -> object:
-    """Make a user's limit the same wherever they come from."""
+    """Give the user whose messages are counted; for a client without a login, its address."""
     known = session.auth_data
     return known.login if isinstance(known, LoginPassword) else session.peer_host
 

@@ -1,4 +1,4 @@
-"""A server for one client at a time: `ServerConnection` driven from plain blocking sockets.
+"""Serve one client at a time with `ServerConnection` and blocking sockets, without asyncio.
 
 It accepts all mail and prints it. Ctrl-C stops it.
 """

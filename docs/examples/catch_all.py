@@ -1,6 +1,7 @@
-"""A catch-all: mail for whoever at example.com, each recipient's in a folder of their own.
+"""Store mail for every address at example.com, with one Maildir for each recipient.
 
-Run as ``python catch_all.py FOLDER``. Every folder in it is a Maildir, named after the recipient.
+Run as ``python catch_all.py FOLDER``. The Maildirs are in this folder, named after the recipients.
+Ctrl-C stops it.
 """
 
 import asyncio

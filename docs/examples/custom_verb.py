@@ -1,4 +1,7 @@
-"""Two commands of one's own, PING and WHOAMI, by subclassing `SMTP`."""
+"""Add two commands, PING and WHOAMI, in a subclass of `SMTP`.
+
+Enter stops it.
+"""
 
 from smtp_handlers import Sink
 from smtp_server import SMTP, Controller, syntax

@@ -1,8 +1,9 @@
-"""An inbound hook: each mail goes to a function of the application, and none ever bounces.
+"""Call a function of an application with each message, and never cause a bounce.
 
-Who does not exist is refused at once, so that the sender's own server reports it. When the function
-fails or takes too long the client is told to come again, and no mail is lost. Bounces and other
-automatic answers, which have no sender, are taken and dropped, so that nothing goes in circles.
+An unknown recipient is refused at once, so that the sender's own server tells the sender. When the
+function fails or takes too long, the client is told to try again later, and no mail is lost.
+Bounces and other automatic messages have no sender; they are accepted and dropped, so that no mail
+loop can begin. Ctrl-C stops it.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A server inside a program that has an event loop: what comes as mail goes on in a queue.
+"""Run a server in the event loop of a program, and put each message into an `asyncio.Queue`.
 
 Ctrl-C stops it.
 """

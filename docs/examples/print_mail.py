@@ -1,4 +1,7 @@
-"""Mail for one domain is printed, and other mail refused; the server runs in a thread."""
+"""Run a server in a thread that prints mail for one domain and refuses all other mail.
+
+Enter stops it.
+"""
 
 from smtp_protocol import Envelope, RcptOptions, Server, Session
 from smtp_server import Controller

@@ -125,18 +125,18 @@ class Report:
         parts = [
             "\n".join(f"* {name}: {value}" for name, value in self._about()),
             *self._captioned(
-                "The server's own CPU time, memory or time to start, the median of "
-                f"{self.rounds} rounds. The less, the better.",
+                "The server's own CPU time, memory or time to start: the median of "
+                f"{self.rounds} rounds. Less is better.",
                 self._table(self.results, "unit", _figure),
             ),
             *self._captioned(
-                "How much came through by the clock. The more, the better.",
+                "How many messages, or how much data, were received in one second. More is better.",
                 self._table([row for row in self.results if row.speed], "speed", _pace),
             ),
             *self._captioned(
                 "The ratios of the first table: ours on asyncio to aiosmtpd on asyncio, and ours "
-                "on uvloop\nto each of the others. In brackets is the target, which is the most "
-                "that we want.",
+                "on uvloop to each of\nthe others. In brackets is the target: the ratio should not "
+                "be greater.",
                 self._ratios(),
             ),
         ]

@@ -78,7 +78,7 @@ def test_tables() -> None:
 * smtp-sink: 1.0
 * node: 1.0
 
-The server's own CPU time, memory or time to start, the median of 3 rounds. The less, the better.
+The server's own CPU time, memory or time to start: the median of 3 rounds. Less is better.
 
 ======  ==========  ====  ========
 row     unit        ours  aiosmtpd
@@ -86,7 +86,7 @@ row     unit        ours  aiosmtpd
 A kept  µs/message  60.0  160
 ======  ==========  ====  ========
 
-How much came through by the clock. The more, the better.
+How many messages, or how much data, were received in one second. More is better.
 
 ======  ==========  =====  ========
 row     unit        ours   aiosmtpd
@@ -94,8 +94,8 @@ row     unit        ours   aiosmtpd
 A kept  messages/s  5,000  2,000
 ======  ==========  =====  ========
 
-The ratios of the first table: ours on asyncio to aiosmtpd on asyncio, and ours on uvloop
-to each of the others. In brackets is the target, which is the most that we want.
+The ratios of the first table: ours on asyncio to aiosmtpd on asyncio, and ours on uvloop to each of
+the others. In brackets is the target: the ratio should not be greater.
 
 ======  ===============
 row     aiosmtpd
