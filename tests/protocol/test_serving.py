@@ -391,6 +391,41 @@ def test_a_421_of_the_callers() -> None:
     assert talk(b"NOOP\r\n") == ""
 
 
+@pytest.mark.parametrize("name", ["mail_options", "rcpt_options"])
+def test_a_hook_that_breaks_its_envelope_ends_the_session(name: str) -> None:
+    class Breaks(Handler):
+        async def handle_MAIL(
+            self,
+            server: Server,
+            session: Session,
+            envelope: Envelope,
+            address: str,
+            mail_options: MailOptions,
+        ) -> Answer:
+            setattr(envelope, name, None)
+            return "250 OK"
+
+        async def handle_RCPT(
+            self,
+            server: Server,
+            session: Session,
+            envelope: Envelope,
+            address: str,
+            rcpt_options: RcptOptions,
+        ) -> Answer:
+            envelope.rcpt_tos.append(address)
+            return "250 OK"
+
+    errors: list[Exception] = []
+    talk = served(Breaks(), on_failure=errors.append)
+    talk(b"EHLO c\r\n")
+    codes = talk.codes(b"MAIL FROM:<a@x> SIZE=1\r\nRCPT TO:<b@x>\r\nDATA\r\n")
+    assert codes[-1] == 421
+    assert 354 not in codes
+    assert talk.server.closed
+    assert len(errors) == 1
+
+
 # Pushed replies.
 
 

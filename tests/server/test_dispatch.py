@@ -676,3 +676,36 @@ def test_what_runs_in_a_task_of_its_own_does_not_end_the_loop(loop: FakeLoop) ->
     assert loop.complete(contained(Does("250 OK").handle_NOOP())) == "250 OK"
     with pytest.raises(HookFailed):
         loop.complete(contained(Does(SystemExit(1)).handle_NOOP()))
+
+
+@pytest.mark.parametrize("name", ["mail_options", "rcpt_options"])
+async def test_a_hook_that_breaks_its_envelope_ends_the_session(name: str) -> None:
+    class Breaks(Handler):
+        async def handle_MAIL(
+            self,
+            server: Server,
+            session: Session,
+            envelope: Envelope,
+            address: str,
+            mail_options: MailOptions,
+        ) -> Answer:
+            setattr(envelope, name, None)
+            return "250 OK"
+
+        async def handle_RCPT(
+            self,
+            server: Server,
+            session: Session,
+            envelope: Envelope,
+            address: str,
+            rcpt_options: RcptOptions,
+        ) -> Answer:
+            envelope.rcpt_tos.append(address)
+            return "250 OK"
+
+    service = service_of(SMTP, Breaks())
+    async with service, talking(service) as client:
+        await client.ask("EHLO c")
+        client.writer.write(b"MAIL FROM:<a@x.example> SIZE=1\r\nRCPT TO:<b@x.example>\r\n")
+        rest = await client.reader.read()
+        assert rest.endswith(b"421 4.3.0 Local error, closing the connection\r\n")

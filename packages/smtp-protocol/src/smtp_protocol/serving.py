@@ -195,9 +195,13 @@ class HandlerConnection(AnswersCommands):
             answers = await self._replies(event)
         except Exception as error:
             answers = [await self._answer_failure(error)] * self.replies_owed
-        for reply in answers:
-            if self.connection.reply_owed:
-                self._send(event, reply)
+        try:
+            for reply in answers:
+                if self.connection.reply_owed:
+                    self._send(event, reply)
+        except Exception as error:  # of what a hook has left in the envelope
+            self._on_failure(error)
+            self._output.append(self.connection.send(replies.CLOSING_FAILURE))
 
     async def _replies(self, event: Event) -> Sequence[Reply]:
         match event:

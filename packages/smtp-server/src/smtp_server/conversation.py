@@ -322,7 +322,11 @@ class Conversation(Link, ServerClass):
         finally:
             self._errand_done()
         self._active = monotonic()
-        self._conclude(event, answers)
+        try:
+            self._conclude(event, answers)
+        except Exception as error:  # of what a hook has left in the envelope
+            self.log_failure(event, error)
+            self.end_session(replies.CLOSING_FAILURE)
         if self._connection.state is State.AUTH:
             # Who asked the client for a response waits for it no more, so it would get no answer.
             self._response = None
