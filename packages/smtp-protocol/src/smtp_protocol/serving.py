@@ -298,7 +298,7 @@ class HandlerConnection(AnswersCommands):
 
     async def authenticate(self, event: commands.Auth) -> Reply:
         """Begin with a mechanism, which each response brings one step on."""
-        from smtp_protocol import MECHANISMS  # noqa: PLC0415 with cryptography, so late
+        from smtp_protocol.sasl import MECHANISMS  # noqa: PLC0415 with cryptography, so late
 
         if event.mechanism not in self._mechanisms:
             return replies.UNKNOWN_MECHANISM

@@ -29,6 +29,9 @@ GRACE = 5.0
 #: A socket that is listened on, as a server of asyncio.
 Listening = asyncio.Server | TLSListener
 
+# Turns of the loop until transports that were aborted are gone; TLS takes a few.
+_TURNS = 4
+
 # Seconds that hooks have to clean up when they are cancelled after that.
 _CLEANING = 5.0
 
@@ -195,6 +198,8 @@ class Service:
             for session in self._sessions:
                 session.abort()
         finally:
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
             if self._closed is not None:
                 self._closed.set()
             self._closed = None
