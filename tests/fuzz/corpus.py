@@ -47,6 +47,7 @@ _PATHS = [
     b"<a@b.c-> ",
     b"<root>",
     b"postmaster X",
+    b"a@b <c",
     "<孫子@áéíóú.org>".encode(),
     b"<a@" + b"x" * 63 + b"." + b"y" * 64 + b">",
 ]

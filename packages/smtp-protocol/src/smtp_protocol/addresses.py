@@ -135,7 +135,7 @@ def _parse_path(text: str, syntax: AddressSyntax) -> tuple[str, str]:
     _check_characters(match[0])
     _check_domain_of(mailbox)
     rest = _behind(text, match.end())
-    if syntax == "local" and rest.lstrip(" ").startswith("<"):
+    if groups.get("bare") and not domain_of(mailbox) and rest.lstrip(" ").startswith("<"):
         raise ValueError("a name before the path")
     return mailbox, rest
 
