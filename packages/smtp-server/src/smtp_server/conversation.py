@@ -51,8 +51,8 @@ __all__: list[str] = []
 # Octets that may wait for a hook before the socket is left unread.
 _MAX_WAITING = 64 * 1024
 
-# Answers to pipelined commands that go out together at most.
-_MAX_ANSWERS = 64
+# Events that are worked through before others have their turn.
+_AT_ONCE = 64
 
 _CONNECTED = Connected()
 
@@ -160,7 +160,8 @@ class Conversation(Link, ServerClass):
         reply = reply_from(answer)
         if self._connected:
             self._reply(self._event, reply)
-            self._flush()
+            if not self._advancing:  # otherwise it goes out with the replies before it
+                self._flush()
 
     async def challenge_auth(
         self, challenge: str | bytes, *, encode_to_b64: bool = True
@@ -180,10 +181,12 @@ class Conversation(Link, ServerClass):
         """
         octets = challenge.encode() if isinstance(challenge, str) else challenge
         text = b64encode(octets).decode() if encode_to_b64 else octets.decode()
-        if not isinstance(self._event, Auth | AuthResponse):
-            raise RuntimeError("a challenge is a part of AUTH")
         if not self._connected or self._connection.state is State.CLOSED:
             return MISSING
+        if isinstance(self._event, Refused):  # the client has given up before
+            return MISSING
+        if not isinstance(self._event, Auth | AuthResponse):
+            raise RuntimeError("a challenge is a part of AUTH")
         self._reply(self._event, Reply(334, (text,)))
         # It may have come already, and is then taken at once.
         self._response = waiting = self._loop.create_future()
@@ -251,15 +254,15 @@ class Conversation(Link, ServerClass):
             return
         self._advancing = True
         connection, quick = self._connection, self.setup.quick
-        while self._writing and (self._task is None or self._response is not None):
+        left = _AT_ONCE
+        while left and self._writing and (self._task is None or self._response is not None):
+            left -= 1
             event = connection.next_event()
             if event is NEED_DATA or event is PAUSED:
                 break
             begin = quick.get(type(event))
             if begin is not None:
                 self._reply(event, answer_at_once(begin(event, self)))
-                if len(self._output) >= _MAX_ANSWERS:
-                    self._flush()  # and see whether the peer reads them
             elif isinstance(event, BodyChunk):
                 self._open_body().write(event.data)
             elif isinstance(event, Refused):
@@ -272,13 +275,22 @@ class Conversation(Link, ServerClass):
                 break
             else:
                 self._consult(event)
-        self._advancing = False
+        if left:
+            self._advancing = False
+        else:
+            # Then it is known, too, whether the peer reads its replies, or is gone: asyncio
+            # warns of one that is written to again and again.
+            self._loop.call_soon(self._go_on)
         if self._output:
             self._flush()
         if not self._connected:
             self._see_whether_over()
-        elif self._streams or not (self._reading and self._writing):
+        elif self._streams or not (left and self._reading and self._writing):
             self._regulate_reading()
+
+    def _go_on(self) -> None:
+        self._advancing = False
+        self._advance()
 
     def _refuse(self, event: Refused) -> None:
         self._conclude(event, [event.reply] * self._connection.replies_owed)
@@ -299,8 +311,6 @@ class Conversation(Link, ServerClass):
             if reply is not None:
                 self._conclude(event, [reply] * self._connection.replies_owed)
                 return
-        if self._output:
-            self._flush()
         self._start(self._run_hook(event))
 
     def _check(self, event: Request) -> Reply | None:

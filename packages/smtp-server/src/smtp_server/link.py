@@ -1,6 +1,7 @@
 """Link: the transport of one connection: reads, writes, measures idle time, encrypts, hangs up."""
 
 import asyncio
+import contextlib
 import inspect
 import sys
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import Any, cast
 
-from smtp_server.tls import Certificates, start_tls
+from smtp_server.tls import Certificates, has_ended, start_tls
 
 __all__: list[str] = []
 
@@ -185,10 +186,19 @@ class Link(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         if self._output:
-            # asyncio warns of what is written where nobody is any more.
-            if self._connected and not self._transport.is_closing():
+            if self._connected and not self._is_closing():
                 self._transport.write(b"".join(self._output))
             self._output.clear()
+
+    def _is_closing(self) -> bool:
+        """Whether nothing is to be written any more; asyncio warns of what is."""
+        transport = self._transport
+        if transport.is_closing():
+            return True
+        if (self._eof or not self._reading) and not transport.can_write_eof():
+            # Inside TLS the peer's end is the end of everything, and not told while reading pauses.
+            return self._eof or has_ended(transport)
+        return False
 
     def pause_writing(self) -> None:
         """The peer does not read its replies: no more of its commands until it does."""
@@ -197,7 +207,8 @@ class Link(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """The peer reads again."""
         self._writing = True
-        self._advance()
+        # Not at once: asyncio closes a connection twice that is closed in here.
+        self._loop.call_soon(self._advance)
 
     def _read(self, wanted: bool) -> None:
         """Read from the socket, or leave it to fill."""
@@ -248,7 +259,8 @@ class Link(asyncio.BufferedProtocol):
             self._timer.cancel()
         plain, linger = self._transport.can_write_eof(), linger and not self._eof
         if plain and linger:
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # it was lost just now
+                self._transport.write_eof()
         else:
             self._transport.close()
         if linger or self._transport.get_write_buffer_size():

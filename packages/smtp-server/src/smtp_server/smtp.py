@@ -266,9 +266,11 @@ class SMTP(Conversation):
     def eof_received(self) -> bool:
         """Take that the peer sends no more; it still gets its answers."""
         self._eof = True
+        self._connection.receive_eof()
         if self._opening and not self._connection.buffered:
             return False  # it says nothing, so there is nothing to greet it for
-        self._connection.receive_eof()
+        if self._connection.state is State.TLS:
+            return False  # it is the end of TLS, of which the errand has yet to be told
         self._advance()
         # Inside TLS nothing can be sent behind the peer's end: asyncio closes it in any case.
         return not self._hung_up and self._transport.can_write_eof()
@@ -291,17 +293,18 @@ class SMTP(Conversation):
             self._fail(StartTls(), error)
         finally:
             self._errand_done()
-        if self._connected:
+        if self._connection.state is not State.CLOSED:
             self._go_on_inside_tls()
 
     async def _begin_inside_tls(self) -> None:
-        self._transport.pause_reading()
+        if self._connected:
+            self._transport.pause_reading()
         forget_clear_text(self.session)
         self.envelope = Envelope()
         self._note_tls()
         accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
         good = await timed(accepted, self) if inspect.isawaitable(accepted) else accepted
-        if self._connected:
+        if self._connection.state is State.TLS:
             self._connection.tls_started()
             if not good:
                 self._connection.tls_refused()
@@ -310,7 +313,8 @@ class SMTP(Conversation):
         self._heard()
         early, self._early = self._early, b""
         self._connection.receive_data(early)
-        self._transport.resume_reading()
+        if self._connected:
+            self._transport.resume_reading()
         if self._stopping:
             self._stop_if_idle()
         self._advance()

@@ -1,7 +1,9 @@
 """TLS: contexts that can be made anew while the server runs, and what a handshake agreed upon."""
 
 import asyncio
+import select
 import ssl
+import sys
 from collections.abc import Callable
 from typing import Self
 
@@ -133,12 +135,25 @@ async def start_tls(
     return encrypted
 
 
+def has_ended(transport: asyncio.Transport) -> bool:
+    """Whether the peer sends nothing more, as far as the system tells what was not read yet."""
+    if sys.platform == "win32":  # it does not tell
+        return False
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
+
+
 def tls_info(tls: ssl.SSLObject) -> TLSInfo:
     """What was agreed upon."""
     cipher = tls.cipher()
+    try:
+        certificate = tls.getpeercert(binary_form=True)
+    except ValueError:  # rubbish came right behind the handshake: the connection is lost
+        certificate = None
     return TLSInfo(
         version=tls.version() or "",
         cipher=cipher[0] if cipher else "",
-        peer_certificate=tls.getpeercert(binary_form=True),
+        peer_certificate=certificate,
         sni=tls.sni if isinstance(tls, _Heard) else None,
     )
