@@ -181,12 +181,12 @@ class Conversation(Link, ServerClass):
         """
         octets = challenge.encode() if isinstance(challenge, str) else challenge
         text = b64encode(octets).decode() if encode_to_b64 else octets.decode()
-        if not self._connected or self._connection.state is State.CLOSED:
-            return MISSING
         if isinstance(self._event, Refused):  # the client has given up before
             return MISSING
         if not isinstance(self._event, Auth | AuthResponse):
             raise RuntimeError("a challenge is a part of AUTH")
+        if not self._connected or self._connection.state is State.CLOSED:
+            return MISSING
         self._reply(self._event, Reply(334, (text,)))
         # It may have come already, and is then taken at once.
         self._response = waiting = self._loop.create_future()
