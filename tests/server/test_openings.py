@@ -321,8 +321,9 @@ FAILURES: list[Failure] = [
 async def test_a_failed_handshake_leaves_no_record(implicit: bool, proxied: bool) -> None:
     """a13, b13: one line at INFO, with peer and reason, and nothing else at any level above."""
     handler = Keeper()
-    for failure in FAILURES:
-        with watching() as watch:
+    with watching() as watch:
+        for failure in FAILURES:
+            watch.records.clear()
             service = serve(
                 handler,
                 "127.0.0.1",
@@ -345,17 +346,19 @@ async def test_a_failed_handshake_leaves_no_record(implicit: bool, proxied: bool
                     await failure(peer)
                     await eventually(watch.infos)
                 await closes_at_once(service)
-        try:
-            (record,) = [r for r in watch.records if r.levelno >= logging.INFO]
-            assert "] No session: the TLS handshake failed: " in record.getMessage()
-            assert record.getMessage().rpartition(": ")[2]
-            assert record.__dict__["peer"] == host
-            assert record.__dict__["session"]
-            quiet(watch)
-        except BaseException as error:
-            error.add_note(failure.__name__ + repr(watch.said(logging.INFO)))
-            raise
+            one_line(watch, failure, host)
+    assert watch.unraisable == []
     assert len(handler.gone) == len(handler.sessions)
+
+
+def one_line(watch: Watch, failure: Failure, host: str) -> None:
+    said = failure.__name__, watch.said(logging.INFO)
+    (record,) = [record for record in watch.records if record.levelno >= logging.INFO]
+    assert "] No session: the TLS handshake failed: " in record.getMessage(), said
+    assert record.getMessage().rpartition(": ")[2], said
+    assert record.__dict__["peer"] == host, said
+    assert record.__dict__["session"], said
+    assert record.levelno == logging.INFO, said
 
 
 @pytest.mark.parametrize("implicit", [True, False], ids=["implicit", "starttls"])
