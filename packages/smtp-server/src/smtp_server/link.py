@@ -262,8 +262,10 @@ class Link(asyncio.BufferedProtocol):
             with contextlib.suppress(OSError):  # it was lost just now
                 self._transport.write_eof()
         else:
+            # Looked at before: TLS that has ended by itself cannot be asked any more.
+            linger |= not self._is_closing() and self._transport.get_write_buffer_size() > 0
             self._transport.close()
-        if linger or self._transport.get_write_buffer_size():
+        if linger:
             self._timer = self._loop.call_later(_LINGER, self._transport.abort)
         elif not plain:
             # TLS says its close_notify, and does not wait for the peer's (RFC 8446 §6.1).
