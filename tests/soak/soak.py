@@ -11,6 +11,7 @@ the first minute's warming up; and it must have logged no traceback and no task'
 import argparse
 import asyncio
 import base64
+import importlib
 import logging
 import random
 import re
@@ -277,7 +278,7 @@ def footprint(pid: int) -> tuple[int, int]:
     return pages * 4, len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-async def run(minutes: float, clients: int, seed: int) -> int:
+async def run(minutes: float, clients: int, seed: int, loop: str) -> int:
     """Soak, and tell what was seen; the result is the exit status."""
     folder = Path(tempfile.mkdtemp())
     journal, errors = folder / "journal", folder / "stderr"
@@ -287,6 +288,8 @@ async def run(minutes: float, clients: int, seed: int) -> int:
             __file__,
             "--server",
             str(journal),
+            "--loop",
+            loop,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
@@ -340,12 +343,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clients", type=int, default=24)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     parser.add_argument("--server", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.server:
-        asyncio.run(run_server(options.server))
+        importlib.import_module(options.loop).run(run_server(options.server))
     else:
-        sys.exit(asyncio.run(run(options.minutes, options.clients, options.seed)))
+        sys.exit(asyncio.run(run(options.minutes, options.clients, options.seed, options.loop)))
 
 
 if __name__ == "__main__":
