@@ -75,6 +75,27 @@ async def test_several_listeners(tmp_path: Path) -> None:
     assert handler.sessions[2].peer is None
 
 
+async def test_host_and_port_for_whoever_writes_the_first_program(tmp_path: Path) -> None:
+    service = serve(Sink(), unix_socket=tmp_path / "smtp.sock")
+    service.listen("127.0.0.2", 0)
+    service.listen("127.0.0.1", 0)
+    async with service:
+        assert (service.hostname, service.port) == service.addresses[1]
+        async with await Dialogue.connect((service.hostname, service.port)) as client:
+            assert (await client.reply()).startswith("220 ")
+
+
+async def test_a_service_without_host_and_port_says_why(tmp_path: Path) -> None:
+    service = serve(Sink(), unix_socket=tmp_path / "smtp.sock")
+    with pytest.raises(RuntimeError, match=r"does not listen.*start it"):
+        _ = service.port
+    async with service:
+        with pytest.raises(RuntimeError, match=r"no host and port: it listens on .*smtp\.sock"):
+            _ = service.hostname
+    with pytest.raises(RuntimeError, match="does not listen"):
+        _ = service.port
+
+
 async def test_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "smtp.sock"
     async with serve(Sink(), unix_socket=path) as service, talking(service) as client:

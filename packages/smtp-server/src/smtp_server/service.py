@@ -87,6 +87,34 @@ class Service:
         names = [sock.getsockname() for server in self._servers for sock in server.sockets]
         return [name[:2] if isinstance(name, tuple) else os.fsdecode(name) for name in names]
 
+    @property
+    def hostname(self) -> str:
+        """The address of the first TCP socket that it listens on, such as ``"127.0.0.1"``.
+
+        Raises:
+            RuntimeError: It is not started, or listens on Unix sockets alone.
+        """
+        return self._first_tcp()[0]
+
+    @property
+    def port(self) -> int:
+        """The port of the first TCP socket that it listens on.
+
+        Raises:
+            RuntimeError: It is not started, or listens on Unix sockets alone.
+        """
+        return self._first_tcp()[1]
+
+    def _first_tcp(self) -> tuple[str, int]:
+        addresses = self.addresses
+        if not addresses:
+            raise RuntimeError("the service does not listen, so it has no host and port: start it")
+        for address in addresses:
+            if isinstance(address, tuple):
+                return address
+        paths = ", ".join(map(str, addresses))
+        raise RuntimeError(f"the service has no host and port: it listens on {paths}")
+
     async def start(self) -> Self:
         """Bind what is not bound yet, and listen.
 
@@ -242,7 +270,7 @@ def serve(
     Args:
         handler: The object with the hooks.
         hostname: The host to listen on; ``None`` for every address of the machine.
-        port: The port; 0 takes a free one, which ``service.addresses`` then has.
+        port: The port; 0 takes a free one, which ``service.port`` then is.
         unix_socket: The path of a Unix socket to listen on instead.
         sockets: Bound sockets to listen on instead.
         smtp_class: The class of the connections: `LMTP`, or a subclass of your own.
