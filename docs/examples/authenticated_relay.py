@@ -41,8 +41,7 @@ async def main(certificate: str, url: str, port: int = 0) -> None:
     async with serve(
         handler, "localhost", port, tls_context=context, auth_callback=is_right
     ) as service:
-        [*_, (_, port)] = [pair for pair in service.addresses if isinstance(pair, tuple)]
-        print(f"Listening on port {port}", flush=True)
+        print(f"Listening on port {service.port}", flush=True)
         await service.serve_forever()
 
 

@@ -19,8 +19,7 @@ async def main(folder: str, port: int = 0) -> None:
     mailbox = Mailbox(folder, per_recipient=True)
     handler = RateLimit(RestrictRecipients(mailbox, DOMAINS), messages=600, per=60)
     async with serve(handler, "localhost", port) as service:
-        [*_, (_, port)] = [pair for pair in service.addresses if isinstance(pair, tuple)]
-        print(f"Listening on port {port}", flush=True)
+        print(f"Listening on port {service.port}", flush=True)
         await service.serve_forever()
 
 

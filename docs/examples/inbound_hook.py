@@ -54,8 +54,7 @@ def is_ours(address: str) -> bool:
 async def main(port: int = 0) -> None:
     """Take mail until somebody presses Ctrl-C."""
     async with serve(RestrictRecipients(Hook(), is_ours), "localhost", port) as service:
-        [*_, (_, port)] = [pair for pair in service.addresses if isinstance(pair, tuple)]
-        print(f"Listening on port {port}", flush=True)
+        print(f"Listening on port {service.port}", flush=True)
         await service.serve_forever()
 
 

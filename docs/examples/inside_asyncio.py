@@ -27,8 +27,7 @@ async def main(port: int = 0) -> None:
     """Tell of each mail that comes."""
     queue: asyncio.Queue[EmailMessage] = asyncio.Queue(maxsize=10)
     async with serve(IntoQueue(queue), "localhost", port) as service:
-        [*_, (_, port)] = [pair for pair in service.addresses if isinstance(pair, tuple)]
-        print(f"Listening on port {port}", flush=True)
+        print(f"Listening on port {service.port}", flush=True)
         while True:
             message = await queue.get()
             print(f"{message['X-MailFrom']} writes about {message['Subject']}", flush=True)
