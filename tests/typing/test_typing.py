@@ -1,4 +1,4 @@
-"""Types: mypy finds nothing in the good handlers, and exactly what is marked in the bad ones."""
+"""Types: mypy finds nothing in the good programs, and exactly what is marked in the bad ones."""
 
 import re
 import subprocess
@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+GOOD = sorted(HERE.glob("good_*.py"))
 BAD = sorted((HERE / "bad").glob("bad_*.py"))
 
 # One process of xdist runs mypy, once.
@@ -24,7 +25,7 @@ def errors() -> dict[Path, list[tuple[int, str]]]:
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary"]
     # A cache of its own: another run of mypy may be at work on the usual one.
     command += ["--cache-dir", str(ROOT / ".mypy_cache" / "typing")]
-    files = [HERE / "good_handlers.py", *BAD]
+    files = [*GOOD, *BAD]
     run = subprocess.run(
         [*command, *map(str, files)], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -37,8 +38,9 @@ def errors() -> dict[Path, list[tuple[int, str]]]:
     return found
 
 
-def test_good_handlers(errors: dict[Path, list[tuple[int, str]]]) -> None:
-    assert errors[HERE / "good_handlers.py"] == []
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_good_programs(path: Path, errors: dict[Path, list[tuple[int, str]]]) -> None:
+    assert errors[path] == []
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)

@@ -12,7 +12,9 @@ from smtp_server.controller import (
 )
 from smtp_server.lmtp import LMTP
 from smtp_server.service import Service, serve
+from smtp_server.settings import AuthCallback, Authenticator, SharedKeywords, SMTPKeywords
 from smtp_server.smtp import SMTP
+from smtp_server.tls import TLSSource
 from smtp_server.verbs import syntax
 from smtp_server.version import __version__
 
@@ -20,8 +22,13 @@ __all__ = [
     "ALL_EXTENSIONS",
     "LMTP",
     "SMTP",
+    "AuthCallback",
+    "Authenticator",
     "Controller",
+    "SMTPKeywords",
     "Service",
+    "SharedKeywords",
+    "TLSSource",
     "UnixSocketController",
     "UnixSocketUnthreadedController",
     "UnthreadedController",
