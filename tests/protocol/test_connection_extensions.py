@@ -352,7 +352,8 @@ def test_auth(line: str, auth: Auth) -> None:
     assert connection.next_event() == auth
     assert connection.send(replies.AUTH_OK).startswith(b"235 2.7.0 ")
     assert (connection.authenticated, connection.state) == (True, State.READY)
-    assert refusals(connection, line) == ["503"]
+    connection.receive_data(line.encode() + b"\r\n")
+    assert connection.next_event() == Refused(replies.ALREADY_AUTHENTICATED)
 
 
 @pytest.mark.parametrize(
@@ -452,6 +453,26 @@ def test_a_wrong_password() -> None:
     connection.send(replies.AUTH_FAILED)
     assert (connection.state, connection.authenticated) == (State.READY, False)
     assert refusals(connection, "AUTH PLAIN") == [""]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "MAIL FROM:bad",
+        "MAIL",
+        "MAIL FROM:<a@b> X=1",
+        "RCPT TO:<a@b@c>",
+        "DATA now",
+        "VRFY",
+        "EXPN",
+        "MAIL FROM:<" + 3000 * "x" + "@b>",
+    ],
+)
+def test_auth_is_required_before_anybody_looks_at_arguments(line: str) -> None:
+    """RFC 4954 §6: who has to log in first is told so, and not what else is wrong."""
+    connection = greeted(auth_required=True, **AUTH)
+    assert refusals(connection, "EHLO c", line, "AUTH PLAIN") == ["", "530", ""]
+    assert refusals(connection, line) != ["530"]
 
 
 def test_auth_required() -> None:

@@ -1,5 +1,6 @@
 """Verbs: a subclass of SMTP adds commands and takes over built-in ones, and HELP knows them."""
 
+import pytest
 from tests.server.support import Keeper, service_of, talking
 
 from smtp_protocol import Envelope, Handler, Reply, Server, Session
@@ -158,3 +159,33 @@ async def test_a_help_hook_sees_the_syntaxes() -> None:
 
     async with service_of(Extended, OwnHelp()) as running, talking(running) as client:
         assert await client.ask("HELP") == "214 PING [text]"
+
+
+async def test_a_verb_that_is_added_after_the_class_was_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As tests do that patch a class: each server looks at its class anew."""
+
+    class Patched(SMTP):
+        """Gets a verb later."""
+
+    async def ping(self: SMTP, arg: str | None) -> str:
+        return "250 PONG"
+
+    async with service_of(Patched, Keeper()) as running, talking(running) as client:
+        assert await client.ask("PING") == "500 Command not recognized"
+    with monkeypatch.context() as patch:
+        patch.setattr(Patched, "smtp_PING", ping, raising=False)
+        async with service_of(Patched, Keeper()) as running, talking(running) as client:
+            assert await client.ask("PING") == "250 PONG"
+            assert "PING" in await client.ask("HELP")
+    async with service_of(Patched, Keeper()) as running, talking(running) as client:
+        assert await client.ask("PING") == "500 Command not recognized"
+
+
+@pytest.mark.parametrize("smtp_class", [SMTP, Extended])
+def test_the_older_name_of_the_greeting_says_what_to_do(smtp_class: type[SMTP]) -> None:
+    server = smtp_class(Keeper(), ident="Mine")
+    assert server.__ident__ == "Mine"
+    with pytest.raises(AttributeError, match="keyword ident="):
+        setattr(server, "__ident__", "Other")  # noqa: B010 as programs do that come from there

@@ -273,7 +273,9 @@ class SessionState:
 
     def _check_auth(self, auth: commands.Auth) -> None:
         # RFC 4954 §4: only with EHLO, and not again after a success.
-        if not self.extended or self.authenticated:
+        if self.authenticated:
+            raise ProtocolError(replies.ALREADY_AUTHENTICATED)
+        if not self.extended:
             raise ProtocolError(replies.BAD_SEQUENCE)
         if self._config.auth_require_tls and not self.tls:
             raise ProtocolError(replies.AUTH_NEEDS_TLS)
