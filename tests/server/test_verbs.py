@@ -189,3 +189,45 @@ def test_the_older_name_of_the_greeting_says_what_to_do(smtp_class: type[SMTP]) 
     assert server.__ident__ == "Mine"
     with pytest.raises(AttributeError, match="keyword ident="):
         setattr(server, "__ident__", "Other")  # noqa: B010 as programs do that come from there
+
+
+class Restricted(SMTP):
+    """Commands for those who have said EHLO, one of them in place of a built-in one."""
+
+    @syntax("SECRET", when=lambda session: session.extended_smtp)
+    async def smtp_SECRET(self, arg: str | None) -> str:
+        return "250 Found"
+
+    @syntax("VRFY me", when=lambda session: session.extended_smtp)
+    async def smtp_VRFY(self, arg: str | None) -> str:
+        return "250 You"
+
+
+class Broken(SMTP):
+    """A command whose condition fails."""
+
+    @syntax("SECRET", when=lambda session: bool(1 / 0))
+    async def smtp_SECRET(self, arg: str | None) -> str:
+        return "250 Found"
+
+
+async def test_a_command_that_is_not_for_everybody() -> None:
+    async with service_of(Restricted, Keeper()) as running, talking(running) as client:
+        for command in ("SECRET", "VRFY x"):
+            assert await client.ask(command) == "502 Command not implemented"
+        shown = await client.ask("HELP")
+        assert "SECRET" not in shown
+        assert "VRFY" not in shown
+        assert await client.ask("HELP SECRET") == "504 No help on that"
+        await client.ask("EHLO me")
+        assert await client.ask("SECRET") == "250 Found"
+        assert await client.ask("VRFY x") == "250 You"
+        assert "SECRET" in await client.ask("HELP")
+        assert await client.ask("HELP SECRET") == "214 Syntax: SECRET"
+
+
+async def test_a_condition_that_fails_is_a_hook_that_fails() -> None:
+    async with service_of(Broken, Keeper()) as running, talking(running) as client:
+        for command in ("SECRET", "HELP"):
+            assert await client.ask(command) == "451 Local error in processing"
+        assert await client.ask("NOOP") == "250 OK"

@@ -154,7 +154,13 @@ class Conversation(Link, ServerClass):
     @property
     def syntaxes(self) -> Mapping[str, str]:
         """The form of each command that the server takes, by its verb."""
-        return dict(sorted({**syntaxes(self.setup.config), **self.setup.verbs}.items()))
+        forms = {**syntaxes(self.setup.config), **self.setup.verbs}
+        return {verb: forms[verb] for verb in sorted(forms) if self._may_use(verb)}
+
+    def _may_use(self, verb: str) -> bool:
+        """Whether the condition of an own command holds, if it has one."""
+        condition = self.setup.conditions.get(verb)
+        return condition is None or condition(self.session)
 
     async def push(self, answer: Answer) -> None:
         """Send the reply to the command now; what the hook returns is then not sent.
@@ -242,7 +248,9 @@ class Conversation(Link, ServerClass):
         return untimed(conclude(event.mechanism, reply, self), self)
 
     async def own_command(self, verb: str, arg: str | None) -> Answer | None:
-        """Call this class's own method for ``verb``."""
+        """Call this class's own method for ``verb``, if this client may."""
+        if not self._may_use(verb):
+            return replies.NOT_IMPLEMENTED
         method: Callable[[str | None], Awaitable[Answer | None]]
         method = getattr(self, method_name(verb))
         return await method(arg)

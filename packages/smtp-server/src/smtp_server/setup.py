@@ -16,7 +16,7 @@ from smtp_protocol.commands import Unknown
 from smtp_server.networks import Networks
 from smtp_server.settings import Settings, SMTPKeywords
 from smtp_server.tls import Certificates
-from smtp_server.verbs import own_mechanisms, own_verbs
+from smtp_server.verbs import Condition, conditions, own_mechanisms, own_verbs
 from smtp_server.version import __version__
 
 __all__: list[str] = []
@@ -62,6 +62,7 @@ class Setup:
         hostname: What the server calls itself.
         ident: What follows it in the greeting.
         verbs: The commands that the class adds, each with its form.
+        conditions: Who may use those of them that are not for everybody.
         quick: How events are answered whose hook is the default: it answers at once.
         checked: The events that are looked at before a hook is asked.
         mechanisms: What AUTH can offer.
@@ -79,6 +80,7 @@ class Setup:
     hostname: str
     ident: str
     verbs: Mapping[str, str]
+    conditions: Mapping[str, Condition]
     quick: Mapping[type[Event], Begin]
     checked: frozenset[type[Event]]
     mechanisms: Mapping[str, Offer]
@@ -152,6 +154,9 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
     own = set(hooks.own)
     if smtp_class.answer_command is not AnswersCommands.answer_command:
         own.add("answer_command")
+    restricted = conditions(smtp_class, verbs)
+    if restricted:
+        own.add("handle_HELP")  # a condition may fail, as a hook may
     counted = settings.command_call_limit is not None
     mechanisms = _offers(settings, hooks, smtp_class, handler)
     if settings.auth_required and not mechanisms:
@@ -166,6 +171,7 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
         hostname=ascii_name(settings.hostname or machine_name()),
         ident=settings.ident or f"Python {'LMTP' if lmtp else 'SMTP'} {__version__}",
         verbs=verbs,
+        conditions=restricted,
         # Where commands are counted, each is looked at first.
         quick={} if counted else quick_calls(own),
         checked=frozenset(CALLS) - {Connected} if counted else frozenset({BodyEnd, Unknown}),
