@@ -3,7 +3,7 @@
 import pytest
 from tests.server.support import Keeper, service_of, talking
 
-from smtp_protocol import Envelope, Handler, Reply, Server, Session
+from smtp_protocol import Answer, Envelope, Handler, Reply, Server, Session
 from smtp_server import SMTP, Controller, Service, auth_mechanism, syntax
 from smtp_server.verbs import method_name, own_mechanisms, own_verbs
 
@@ -231,3 +231,38 @@ async def test_a_condition_that_fails_is_a_hook_that_fails() -> None:
         for command in ("SECRET", "HELP"):
             assert await client.ask(command) == "451 Local error in processing"
         assert await client.ask("NOOP") == "250 OK"
+
+
+class Forwards(SMTP):
+    """Looks at commands, and leaves the answer to the built-in ones."""
+
+    async def smtp_VRFY(self, arg: str | None) -> Answer:
+        return "550 Not bart" if arg == "bart" else await self.built_in("VRFY", arg)
+
+    async def smtp_NOOP(self, arg: str | None) -> Answer:
+        return await self.built_in("NOOP", arg)
+
+    async def smtp_HELP(self, arg: str | None) -> Answer:
+        return await self.built_in("HELP", arg)
+
+    async def smtp_RSET(self, arg: str | None) -> Answer:
+        return await self.built_in("RSET", arg)
+
+
+class Verifies(Keeper):
+    """Has a hook behind them."""
+
+    async def handle_VRFY(
+        self, server: Server, session: Session, envelope: Envelope, address: str
+    ) -> str:
+        return f"252 Perhaps {address}"
+
+
+async def test_a_command_that_goes_on_with_the_built_in_one() -> None:
+    async with service_of(Forwards, Verifies()) as running, talking(running) as client:
+        assert await client.ask("VRFY bart") == "550 Not bart"
+        assert await client.ask("VRFY <anne@example.com>") == "252 Perhaps anne@example.com"
+        assert (await client.ask("VRFY")).startswith("501")
+        assert await client.ask("NOOP x") == "250 OK"
+        assert await client.ask("HELP NOOP") == "214 Syntax: NOOP"
+        assert await client.ask("RSET") == "451 Local error in processing"

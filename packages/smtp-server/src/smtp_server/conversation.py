@@ -39,7 +39,7 @@ from smtp_protocol.calls import Request, answer_at_once
 from smtp_protocol.parser import syntaxes
 from smtp_server.authentication import authenticate, conclude, offered
 from smtp_server.bodies import MemoryBody, StreamedBody
-from smtp_server.dispatch import answer, current_task, untimed
+from smtp_server.dispatch import answer, answer_built_in, current_task, untimed
 from smtp_server.limits import Budget
 from smtp_server.link import Link
 from smtp_server.log import command_answered, commands_logger, log, logger, message_came, refused
@@ -209,6 +209,18 @@ class Conversation(Link, ServerClass):
         self._advance()
         response = await untimed(waiting, self)
         return MISSING if response is None else response
+
+    async def built_in(self, verb: str, arg: str | None) -> Answer:
+        """Answer a command as if no method of this class had taken it over: the hook is asked.
+
+        Args:
+            verb: VRFY, EXPN, NOOP or HELP.
+            arg: What came behind it.
+
+        Raises:
+            ValueError: It is another one.
+        """
+        return await answer_built_in(verb, arg, self)
 
     # What the dispatcher sees.
 

@@ -2,11 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from smtp_protocol import BodyEnd, Reply, replies
+from smtp_protocol import (
+    BodyEnd,
+    Expn,
+    Help,
+    Noop,
+    ProtocolError,
+    Reply,
+    Vrfy,
+    parse_command,
+    replies,
+)
 from smtp_protocol.answers import replies_from, reply_from
-from smtp_protocol.calls import CALLS, Request
+from smtp_protocol.calls import CALLS, Request, call_hook
 from smtp_server.exchange import Exchange
 
 __all__: list[str] = []
@@ -54,6 +65,23 @@ async def answer(event: Request, exchange: Exchange) -> Sequence[Reply]:
         return await _answer_failure(event, error, exchange)
     except BaseException as error:
         return await _answer_failure(event, failure_of(error, ending=exchange.ending), exchange)
+
+
+async def answer_built_in(verb: str, arg: str | None, exchange: Exchange) -> Reply:
+    """Answer a command as if no method of the connection's class had taken it over.
+
+    Raises:
+        ValueError: Its answer would change the session, which the method's own answer does.
+    """
+    line = f"{verb} {arg}" if arg else verb
+    try:
+        config = replace(exchange.setup.config, own_verbs=frozenset())
+        command = parse_command(line.encode(), config)
+    except ProtocolError as error:
+        return error.reply
+    if not isinstance(command, Vrfy | Expn | Noop | Help):
+        raise ValueError(f"built_in answers VRFY, EXPN, NOOP and HELP, not {verb}")
+    return reply_from(await call_hook(command, exchange))
 
 
 async def timed(hook: Awaitable[ResultT], exchange: Exchange) -> ResultT:
