@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from typing import Generic, Literal, TypeVar, cast, get_args
+from time import monotonic
+from typing import Generic, Literal, TypeVar, get_args
 
 from smtp_protocol import (
     Answer,
@@ -48,6 +50,9 @@ Step = Literal[
 
 #: The answer that nobody gets, for the connection is cut.
 CUT = Reply(421, ("Connection cut",))
+
+# Seconds in which a client says QUIT that says it behind its message.
+_QUITTING = 0.1
 
 T = TypeVar("T")
 
@@ -102,14 +107,12 @@ _COMMANDS: Mapping[type[Data | Bdat | StartTls], Step] = {
 class Connection(SMTP):
     """A connection that can be cut, and is when the server stops."""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember what to cut."""
-        self._to_cut = cast(asyncio.Transport, transport)
-        super().connection_made(transport)
+    # By the clock of `monotonic`, when its last message was answered.
+    _answered = -math.inf
 
     def cut(self) -> None:
         """Close the connection without a word."""
-        self._to_cut.abort()
+        self._transport.abort()
 
     async def answer_command(self, command: Data | Bdat | StartTls) -> Answer:
         """Let a step without a hook fail as the others do."""
@@ -119,12 +122,19 @@ class Connection(SMTP):
             failure = await handler.fault(_COMMANDS[type(command)], self)
         return failure or await super().answer_command(command)
 
+    def message_answered(self) -> None:
+        """Note that the client may be about to say QUIT."""
+        self._answered = monotonic()
+
     def shut_down(self) -> None:
-        """Leave it to the client to go: who has just had its 250 is about to say QUIT."""
+        """End the session, unless its client is about to do so: it would miss the answer."""
+        in_transaction = self.envelope.mail_from is not None
+        if in_transaction or monotonic() - self._answered > _QUITTING:
+            self.abort()
 
     def abort(self) -> None:
-        """End the session, whose client may be left from a test that is over."""
-        self.cut()
+        """End the session without a word, for its client may be left from a test that is over."""
+        self._drop()
         super().abort()
 
 
@@ -201,6 +211,8 @@ class FaultyRecorder(Recorder):
     async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> Answer:
         """The message has come, and is kept unless it is to fail."""
         failure = await self.fault("DATA", server)
+        if isinstance(server, Connection):
+            server.message_answered()
         return failure or await super().handle_DATA(server, session, envelope)
 
     async def handle_RSET(self, server: Server, session: Session, envelope: Envelope) -> Answer:
