@@ -155,3 +155,36 @@ def test_keywords_of_smtp_with_their_defaults() -> None:
     told += re.findall(r"^  .*?``(\w+)=([^`]+)``", section, re.M)
     defaults = {field.name: str(field.default) for field in fields(Settings)}
     assert {name: value.strip('"') for name, value in told} == defaults
+
+
+# What the README calls a row of the benchmarks, and where its figures stand in that row.
+FIGURES = {
+    "a message of 1 KiB on a session that is kept": ("A 1 KiB, 10 kept sessions", (0, 2)),
+    "the same with a connection for each message": ("B 1 KiB, a connection each", (0, 2)),
+    "messages of 10 MB": ("C 10 MB bodies", (0, 2)),
+    "peak of memory for a message of 50 MB": ("F 50 MB, peak of memory", (0, 2)),
+    "memory of an idle connection": ("E idle connection", (0, 2)),
+    "import": ("G import", (0, 2)),
+    "from the start of the process to listening": ("G start to listening", (0, 2)),
+}
+
+
+def cells(line: str) -> list[str]:
+    """What stands in a line of a table, behind the row's name."""
+    return [cell.strip() for cell in re.split(r"\s*\|\s*|\s{2,}", line.strip(" |"))][1:]
+
+
+def test_figures_of_the_readme_are_measured() -> None:
+    readme = (DOCS.parent / "README.md").read_text("utf-8")
+    # The first table of figures is that of CPU time, memory and time to start.
+    benchmarks = (DOCS / "benchmarks.rst").read_text("utf-8").partition("\nFigures\n")[2]
+    for name, (row, places) in FIGURES.items():
+        [told] = re.findall(rf"^\| {re.escape(name)} \|.*$", readme, re.MULTILINE)
+        measured = re.findall(rf"^{re.escape(row)}  .*$", benchmarks, re.MULTILINE)[0]
+        figures = cells(measured)[1:]  # the first is the unit
+        expected = [figures[place].split()[0] for place in places]
+        assert [cell.split()[0] for cell in cells(told)] == expected, name
+    first = re.findall(r"^A 1 KiB, 10 kept sessions  .*$", benchmarks, re.MULTILINE)[0]
+    assert cells(first)[-2:] == re.findall(r"at\s+([\d.]+) µs", readme)
+    streamed = re.findall(r"^F 50 MB streamed, peak .*$", benchmarks, re.MULTILINE)[0]
+    assert re.findall(r"as a stream ([\d.]+) times", readme) == [cells(streamed)[1].split()[0]]
