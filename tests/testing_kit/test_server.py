@@ -5,10 +5,8 @@ import base64
 import smtplib
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from typing import Any, cast, get_args
 
@@ -213,22 +211,6 @@ def test_stopping_does_not_wait_for_anybody(tls: TLSMode | None) -> None:
         with pytest.raises((smtplib.SMTPServerDisconnected, ssl.SSLError)):
             client.getreply()
         client.close()
-
-
-def test_stopping_lets_a_client_say_quit(smtpd: SMTPServer) -> None:
-    done = threading.Event()
-
-    def send_and_quit() -> tuple[int, bytes]:
-        client = connect(smtpd)
-        send(client)
-        done.set()
-        return client.quit()
-
-    with ThreadPoolExecutor() as pool:
-        sender = pool.submit(send_and_quit)
-        assert done.wait(LIMIT)
-        smtpd.stop(grace=LIMIT)
-        assert sender.result(LIMIT)[0] == 221
 
 
 # Failures.

@@ -4,12 +4,14 @@ import asyncio
 import logging
 import smtplib
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.testing_kit.test_server import DIALOGUES, LIMIT, connect, send
 
-from smtp_server.testing import SMTPServer, TLSMode
+from smtp_server.testing import SMTPServer, TLSMode, faults
 
 each_tls = pytest.mark.parametrize("tls", [None, "starttls", "implicit"])
 to_the_message = DIALOGUES["DATA"][0]
@@ -100,11 +102,51 @@ def test_a_client_whose_hook_takes_its_time_is_cut(
 
 
 @each_tls
-def test_a_client_that_was_just_answered_is_waited_for(tls: TLSMode | None) -> None:
+def test_a_client_whose_message_was_just_answered_may_say_quit(
+    tls: TLSMode | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "_QUITTING", LIMIT)  # however slow this machine is
+    server = SMTPServer(tls=tls)
+    server.start()
+    done = threading.Event()
+
+    def send_and_quit() -> tuple[int, bytes]:
+        client = connect(server)
+        send(client)
+        done.set()
+        return client.quit()
+
+    with ThreadPoolExecutor() as pool:
+        sender = pool.submit(send_and_quit)
+        assert done.wait(LIMIT)
+        server.stop(grace=LIMIT)
+        assert sender.result(LIMIT)[0] == 221
+
+
+@each_tls
+def test_a_client_that_does_not_say_it_is_cut(
+    tls: TLSMode | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "_QUITTING", LIMIT)
     server = SMTPServer(tls=tls)
     server.start()
     client = connect(server)
     send(client)
-    server.stop(grace=0.001)  # which it does not use
+    server.stop()
+    with pytest.raises((smtplib.SMTPServerDisconnected, OSError)):
+        client.noop()
     assert len(server.messages) == 1
+    client.close()
+
+
+@each_tls
+def test_a_client_that_has_been_silent_behind_its_message_is_cut(
+    tls: TLSMode | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(faults, "_QUITTING", -1.0)  # as if that were long ago
+    server = SMTPServer(tls=tls)
+    server.start()
+    client = connect(server)
+    send(client)
+    stop_at_once(server, caplog)
     client.close()
