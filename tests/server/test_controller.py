@@ -401,7 +401,7 @@ def test_an_override_that_is_never_called_is_refused(
         older: type[Any] = type("Older", (type("Mixin", (), body), kind), {})
     else:
         older = type("Older", (kind,), body)
-    with pytest.raises(TypeError, match=rf"Older\.{name} is never called; {instead}"):
+    with pytest.raises(TypeError, match=rf"Older\.{name} is never used; {instead}"):
         older(Sink(), "smtp.sock" if "unix" in kind.__name__.lower() else None)
 
 

@@ -12,6 +12,7 @@ from typing import Unpack
 
 from smtp_protocol import AnyHandler
 from smtp_server.listeners import bind_tcp, bind_unix
+from smtp_server.moved import CONTROLLER, SMTP_NAMES, refuse_names
 from smtp_server.service import GRACE, Listening, Service
 from smtp_server.settings import SharedKeywords, SMTPKeywords
 from smtp_server.setup import Setup, prepare
@@ -19,16 +20,6 @@ from smtp_server.smtp import SMTP
 from smtp_server.tls import TLSSource
 
 __all__: list[str] = []
-
-# What subclasses of the older library's controllers override, and what to do here.
-_NOT_CALLED = {
-    "_create_server": "override bind(), which returns the sockets to listen on",
-    "_factory_invoker": "override factory(), which makes the protocol of a connection",
-    "_trigger_server": "start() does not connect to the server, so there is nothing to override",
-    "_run": "override start() and stop()",
-    "_cleanup": "override stop(), or finalize() where there is no thread",
-    "cancel_tasks": "override stop(), which ends every session",
-}
 
 
 class BaseController:
@@ -43,7 +34,7 @@ class BaseController:
         grace: float,
         keywords: SharedKeywords,
     ) -> None:
-        _refuse_overrides(type(self))
+        refuse_names(type(self).__name__, dir(type(self)), CONTROLLER)
         self.handler = handler
         self._given_loop = loop
         self.ssl_context = ssl_context
@@ -117,6 +108,8 @@ class BaseController:
             made: object = service.setups.make(self.factory)
             if not isinstance(made, SMTP):
                 raise TypeError(f"factory() returns an SMTP object, not {made!r}")
+            # What a factory has set afterwards.
+            refuse_names(type(made).__name__, getattr(made, "__dict__", {}), SMTP_NAMES)
 
     def _grace(self, grace: float | None) -> float:
         return self.grace if grace is None else seconds_of("grace", grace)
@@ -127,11 +120,6 @@ class BaseController:
 
     def _note_connection(self, smtp: SMTP) -> None:
         self.smtpd = smtp
-
-
-def _refuse_overrides(controller: type) -> None:
-    for name in sorted(_NOT_CALLED.keys() & set(dir(controller))):
-        raise TypeError(f"{controller.__name__}.{name} is never called; {_NOT_CALLED[name]}")
 
 
 def refuse_loop(loop: asyncio.AbstractEventLoop | None) -> None:

@@ -13,6 +13,7 @@ from typing import ClassVar, TypeVar
 from smtp_protocol import AnyHandler, BodyEnd, Connected, Event, Hooks, Mechanism, ProtocolConfig
 from smtp_protocol.calls import CALLS, AnswersCommands, Begin, quick_calls
 from smtp_protocol.commands import Unknown
+from smtp_server.moved import SMTP_NAMES, refuse_names, refuse_process_message
 from smtp_server.networks import Networks
 from smtp_server.settings import Settings, SMTPKeywords
 from smtp_server.tls import Certificates
@@ -147,9 +148,11 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
     known = setups.find(smtp_class, handler, keywords) if setups is not None else None
     if known is not None:
         return known
+    refuse_names(smtp_class.__name__, dir(smtp_class), SMTP_NAMES)
     settings = _settings(keywords)
     verbs = own_verbs(smtp_class)
     hooks = Hooks(handler, verbs)
+    refuse_process_message(handler, hooks.own)
     lmtp = smtp_class.lmtp
     own = set(hooks.own)
     if smtp_class.answer_command is not AnswersCommands.answer_command:
