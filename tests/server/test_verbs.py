@@ -183,14 +183,6 @@ async def test_a_verb_that_is_added_after_the_class_was_used(
         assert await client.ask("PING") == "500 Command not recognized"
 
 
-@pytest.mark.parametrize("smtp_class", [SMTP, Extended])
-def test_the_older_name_of_the_greeting_says_what_to_do(smtp_class: type[SMTP]) -> None:
-    server = smtp_class(Keeper(), ident="Mine")
-    assert server.__ident__ == "Mine"
-    with pytest.raises(AttributeError, match="keyword ident="):
-        setattr(server, "__ident__", "Other")  # noqa: B010 as programs do that come from there
-
-
 class Restricted(SMTP):
     """Commands for those who have said EHLO, one of them in place of a built-in one."""
 

@@ -133,15 +133,6 @@ class Conversation(Link, ServerClass):
         return self.setup.ident
 
     @property
-    def __ident__(self) -> str:
-        """The same, as the older library calls it."""
-        return self.ident
-
-    @__ident__.setter
-    def __ident__(self, value: str) -> None:
-        raise AttributeError("__ident__ cannot be set: give the server the keyword ident=")
-
-    @property
     def data_size_limit(self) -> int | None:
         """The largest message in octets; ``None`` or 0 for no limit."""
         return self.setup.settings.data_size_limit
