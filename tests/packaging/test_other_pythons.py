@@ -20,7 +20,7 @@ OLDEST = (3, 11, 0)
 
 # What the tests that run there import, at the versions of this test run. Not pytest-xdist: two
 # processes need half as much CPU time again, and in the gate the other cores have work.
-NEEDED = ("hypothesis", "pytest", "pytest-asyncio")
+NEEDED = ("hypothesis", "pytest", "pytest-asyncio", "trio")
 
 WHICH = "import sys; i = sys.implementation; print(i.name, sys.version_info[3], i.version[:3])"
 

@@ -38,7 +38,7 @@ if importlib.util.find_spec("uvloop") is not None:
 
 
 def threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name.startswith("smtp-server")}
+    return {thread for thread in threading.enumerate() if thread.name == "smtp-server"}
 
 
 def wait_until(condition: Callable[[], object]) -> None:

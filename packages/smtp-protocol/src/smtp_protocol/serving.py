@@ -97,12 +97,12 @@ class HandlerConnection(AnswersCommands):
         on_failure: Callable[[Exception], object] = lambda error: None,
     ) -> None:
         _check_mechanisms(mechanisms, config)
-        self.hooks = Hooks(handler)
-        self.hostname = hostname
-        self.ident = ident
-        self.session = Session(peer)
-        self.envelope = Envelope()
-        self.connection = ServerConnection(config, tls=tls, trusted=trusted)
+        self.hooks: Hooks = Hooks(handler)
+        self.hostname: str = hostname
+        self.ident: str = ident
+        self.session: Session = Session(peer)
+        self.envelope: Envelope = Envelope()
+        self.connection: ServerConnection = ServerConnection(config, tls=tls, trusted=trusted)
         self._config = config
         self._mechanisms = mechanisms
         self._authenticator = authenticator
