@@ -91,7 +91,6 @@ def replies_from(result: object, owed: int, envelope: Envelope | None = None) ->
     if len(answers) != number:
         raise TypeError(f"handle_DATA answers once, or for each of {number} recipients")
     places = envelope.places()
-    places = envelope.places()
     final = [worst_reply([answers[place] for place in found] or answers) for found in places]
     final += [worst_reply(answers)] * (owed - len(places))
     return final[len(final) - owed :]  # those before them were pushed
