@@ -2,7 +2,8 @@
 
 import logging
 
-from smtp_protocol import Reply, Session
+from smtp_protocol import Session
+from smtp_protocol.records import write_record
 
 __all__: list[str] = []
 
@@ -12,23 +13,5 @@ logger = logging.getLogger("smtp_handlers")
 def log(
     level: int, session: Session, message: str, *args: object, error: BaseException | None = None
 ) -> None:
-    """Write one record.
-
-    Args:
-        level: A level of `logging`.
-        session: Whose id and peer the record carries, in its text and as ``session`` and
-            ``peer``.
-        message: The text, with a place for each of ``args``. What a peer sent goes in with
-            ``%r`` alone, which escapes it; a reply may repeat what a peer sent, and is escaped
-            however it goes in.
-        error: An exception whose traceback is shown.
-    """
-    if logger.isEnabledFor(level):
-        logger.log(
-            level,
-            "[%s] " + message,
-            session.id,
-            *(repr(str(arg)) if isinstance(arg, Reply) else arg for arg in args),
-            exc_info=error,
-            extra={"session": session.id, "peer": session.peer_host},
-        )
+    """Write one record; the arguments are those of `smtp_protocol.records.write_record`."""
+    write_record(logger, level, session, message, *args, error=error)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 
 from smtp_protocol import Envelope, Event, Reply, Session, replies
+from smtp_protocol.records import write_record
 
 __all__: list[str] = []
 
@@ -21,37 +22,8 @@ _MOST_NAMED = 5
 def log(
     level: int, session: Session, message: str, *args: object, error: BaseException | None = None
 ) -> None:
-    """Write one record.
-
-    Args:
-        level: A level of `logging`.
-        session: Whose id and peer the record carries, in its text and as ``session`` and
-            ``peer``.
-        message: The text, with a place for each of ``args``. What a peer sent goes in with
-            ``%r`` alone, which escapes it; a reply may repeat what a peer sent, and is escaped
-            however it goes in.
-        error: An exception whose traceback is shown.
-    """
-    if logger.isEnabledFor(level):
-        _write(logger, level, session, message, *args, error=error)
-
-
-def _write(
-    to: logging.Logger,
-    level: int,
-    session: Session,
-    message: str,
-    *args: object,
-    error: BaseException | None = None,
-) -> None:
-    to.log(
-        level,
-        "[%s] " + message,
-        session.id,
-        *(repr(str(arg)) if isinstance(arg, Reply) else arg for arg in args),
-        exc_info=error,
-        extra={"session": session.id, "peer": session.peer_host},
-    )
+    """Write one record; the arguments are those of `smtp_protocol.records.write_record`."""
+    write_record(logger, level, session, message, *args, error=error)
 
 
 def message_came(
@@ -83,7 +55,7 @@ def command_answered(session: Session, event: Event | None, reply: Reply) -> Non
     """Tell of one command and its reply."""
     # A client that does not wait may send its password where it is no known command.
     what = "Unknown()" if reply is replies.UNKNOWN_COMMAND else repr(event)
-    _write(commands_logger, logging.DEBUG, session, "%s: %s", what, reply)
+    write_record(commands_logger, logging.DEBUG, session, "%s: %s", what, reply)
 
 
 def name_of(event: Event) -> str:
