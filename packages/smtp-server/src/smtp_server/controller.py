@@ -43,8 +43,8 @@ class _Threaded(BaseController):
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop that the server runs in; while it is stopped, the one that was given."""
-        running = self._thread is not None and self._thread.alive
-        return self._thread.loop if self._thread is not None and running else self._given_loop
+        thread = self._thread
+        return thread.loop if thread is not None and thread.alive else self._given_loop
 
     def start(self) -> None:
         """Start the server, and return when it listens.

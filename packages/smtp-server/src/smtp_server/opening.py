@@ -97,8 +97,7 @@ def is_gone(transport: asyncio.BaseTransport) -> bool:
     It would be taken for one that comes over a Unix socket, and trusted like one.
     """
     sock = transport.get_extra_info("socket")
-    unix = sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6)
-    return not unix
+    return sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6)
 
 
 def peer_of(address: object) -> Peer:
