@@ -30,7 +30,7 @@ from smtp_protocol.events import (
 from smtp_protocol.lines import LineReader
 from smtp_protocol.parser import parse_command, request_of
 from smtp_protocol.replies import ParameterError, ProtocolError, Reply
-from smtp_protocol.state import Request, SessionState, State
+from smtp_protocol.state import TRANSACTION, Request, SessionState, State
 
 __all__ = ["ServerConnection"]
 
@@ -55,9 +55,6 @@ _PLAIN_REPLIES: Final = frozenset(
 )
 
 _BACKSLASH: Final = ord("\\")
-
-# Where a transaction is going on, with the parameters of its MAIL.
-_TRANSACTION: Final = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
 
 
 class ServerConnection:
@@ -220,7 +217,7 @@ class ServerConnection:
             return event.options.smtputf8
         if (type(event) is Vrfy or type(event) is Expn) and event.smtputf8:
             return True
-        return state in _TRANSACTION and self._session.options.smtputf8
+        return state in TRANSACTION and self._session.options.smtputf8
 
     def tls_started(self) -> None:
         """Begin anew inside TLS: what was said in the clear is forgotten (RFC 3207 §4.2).

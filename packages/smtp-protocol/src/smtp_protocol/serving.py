@@ -37,7 +37,7 @@ from smtp_protocol.hooks import Hooks
 from smtp_protocol.parser import syntaxes
 from smtp_protocol.replies import ProtocolError, Reply
 from smtp_protocol.session import Envelope, Peer, Session
-from smtp_protocol.state import State
+from smtp_protocol.state import TRANSACTION, State
 
 __all__ = ["HandlerConnection"]
 
@@ -47,7 +47,6 @@ Authenticator = Callable[
 ]
 
 _DEFAULT = ProtocolConfig()
-_IN_TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
 
 
 class HandlerConnection(AnswersCommands):
@@ -228,8 +227,8 @@ class HandlerConnection(AnswersCommands):
         before = self.connection.state
         self._output.append(self.connection.send(reply))
         record(event, reply, self.session, self.envelope)
-        ends = before in _IN_TRANSACTION or isinstance(event, commands.Mail)
-        if ends and self.connection.state not in _IN_TRANSACTION:
+        ends = before in TRANSACTION or isinstance(event, commands.Mail)
+        if ends and self.connection.state not in TRANSACTION:
             self.envelope = Envelope()
             self._body = []
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from typing import Final
 
 from smtp_protocol import commands, replies
 from smtp_protocol.addresses import domain_of
@@ -39,6 +40,9 @@ class State(StrEnum):  # its hash is a str's: the tables below are looked into a
     #: Nothing more is read or sent.
     CLOSED = "closed"
 
+
+#: Where a transaction is going on, with the parameters of its MAIL.
+TRANSACTION: Final = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
 
 #: What asks for a reply: a command, the connection itself, a response, the end of a message.
 Request = type[Event]

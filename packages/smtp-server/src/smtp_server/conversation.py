@@ -37,6 +37,7 @@ from smtp_protocol.auth import Missing
 from smtp_protocol.bookkeeping import record
 from smtp_protocol.calls import Request, answer_at_once
 from smtp_protocol.parser import syntaxes
+from smtp_protocol.state import TRANSACTION
 from smtp_server.authentication import authenticate, conclude, offered
 from smtp_server.bodies import MemoryBody, StreamedBody
 from smtp_server.dispatch import answer, answer_built_in, current_task, untimed
@@ -56,8 +57,7 @@ _AT_ONCE = 64
 
 _CONNECTED = Connected()
 
-_TRANSACTION = frozenset({State.MAIL, State.RCPT, State.DATA, State.CHUNKS})
-_NOT_TO_INTERRUPT = _TRANSACTION | {State.TLS, State.CLOSED}
+_NOT_TO_INTERRUPT = TRANSACTION | {State.TLS, State.CLOSED}
 
 # AUTH's verdicts are counted where they fall; every other refusal of it is an error like any.
 _VERDICTS = frozenset({535, 421})
@@ -399,7 +399,7 @@ class Conversation(Link, ServerClass):
         """Do what goes with the state in which the session is now."""
         if after is State.DATA:
             self._open_body()
-        elif before in _TRANSACTION and after not in _TRANSACTION:
+        elif before in TRANSACTION and after not in TRANSACTION:
             self.envelope = Envelope()
             self._forget_body()
         elif after is State.CLOSED and isinstance(event, Quit):
