@@ -135,13 +135,21 @@ def test_any_message_is_what_the_email_package_makes(
     assert _shape(message) == _shape(theirs)
 
 
+def _payload(part: email.message.Message) -> object:
+    """The text of a part, or what the email package raises in the place of it."""
+    try:
+        return part.get_payload()
+    except Exception as error:
+        return type(error)
+
+
 def _shape(message: email.message.Message) -> list[object]:
     return [
         (
             part.get_content_type(),
             part.preamble,
             part.epilogue,
-            None if part.is_multipart() else part.get_payload(),
+            None if part.is_multipart() else _payload(part),
             [name for name, _ in part.raw_items()],
             [type(defect) for defect in part.defects],
         )

@@ -26,20 +26,21 @@ def test_a_message_is_gathered() -> None:
     assert body.content() == b"one two"
 
 
+def _body(read: Read, told: list[object]) -> StreamedBody:
+    async def hook(chunks: AsyncIterator[bytes]) -> object:
+        return await read(chunks)
+
+    return StreamedBody(hook, lambda: told.append("resume"), told.append, told.append)
+
+
 class Stream:
-    """A stream, and what was told of it."""
+    """A stream whose hook runs beside it, and what was told of it."""
 
     def __init__(self, loop: FakeLoop, read: Read) -> None:
         self.loop = loop
         self.told: list[object] = []
-        self.body = StreamedBody(
-            lambda: self.told.append("resume"), self.told.append, self.told.append
-        )
-
-        async def hook() -> object:
-            return await read(self.body)
-
-        self.body.run(hook(), loop)
+        self.body = _body(read, self.told)
+        self.body.start(loop)
         loop.turn()
 
     def write(self, chunk: bytes) -> None:
@@ -246,9 +247,38 @@ def test_a_hook_that_waits_for_something_else_is_cancelled(loop: FakeLoop) -> No
         stream.result()
 
 
+def test_a_hook_is_due_when_a_part_of_the_message_is_there() -> None:
+    body = _body(read_all, [])
+    due = [body.due]
+    body.write(b"x")
+    due += [body.due]
+    body.content()
+    assert [*due, body.due] == [False, True, False]
+
+
+@pytest.mark.parametrize("chunks", [[], [b"one"], [MUCH, b"two"]])
+def test_a_message_that_came_in_one_piece_needs_no_task(
+    loop: FakeLoop, chunks: list[bytes]
+) -> None:
+    told: list[object] = []
+    body = _body(read_all, told)
+    for chunk in chunks:
+        body.write(chunk)
+    body.content()
+    assert loop.complete(body.result()) == chunks
+    assert told == ["resume"] * (MUCH in chunks)
+
+
+def test_a_failure_of_a_hook_without_a_task(loop: FakeLoop) -> None:
+    body = _body(fail, [])
+    body.content()
+    with pytest.raises(ValueError, match="full disk"):
+        loop.complete(body.result())
+
+
 def test_a_stream_that_no_hook_reads() -> None:
     """It can be cut, and given up, as one that is read."""
-    body = StreamedBody(lambda: None, print, print)
+    body = _body(read_all, [])
     body.write(b"x")
     body.abort()
     body.cancel()

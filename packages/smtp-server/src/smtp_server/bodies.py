@@ -53,8 +53,11 @@ class StreamedBody:
     """Hands a message on as it comes, to a ``handle_STREAM`` that runs meanwhile.
 
     It is the ``chunks`` of that hook. When the hook returns before the end, the rest is dropped.
+    Most messages come in one piece: such a one is complete when the hook is called, which then
+    needs no task of its own.
 
     Args:
+        hook: Takes this and gives the coroutine that reads it.
         resume: Called when there is room again after ``full`` was true.
         failed: Called when the hook failed, and not for the message that was cut, where nobody
             waits for its answer.
@@ -63,10 +66,12 @@ class StreamedBody:
 
     def __init__(
         self,
+        hook: "Callable[[StreamedBody], Coroutine[object, None, object]]",
         resume: Callable[[], None],
         failed: Callable[[BaseException], None],
         gone: "Callable[[StreamedBody], None]",
     ) -> None:
+        self._hook = hook
         self._resume = resume
         self._failed = failed
         self._gone = gone
@@ -79,15 +84,23 @@ class StreamedBody:
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[object] | None = None
 
-    def run(self, hook: Coroutine[object, None, object], loop: asyncio.AbstractEventLoop) -> None:
-        """Start the hook that reads this."""
-        self._task = loop.create_task(contained(hook))
+    @property
+    def due(self) -> bool:
+        """Whether the hook has to be started, for there is something that does not end yet."""
+        return self._task is None and self._size > 0 and not self._ended
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the hook beside what is still to come."""
+        self._task = loop.create_task(contained(self._hook(self)))
         self._task.add_done_callback(self._hook_done)
 
-    async def result(self) -> object:
+    def result(self) -> Coroutine[object, None, object]:
         """What the hook returns; its exception is raised."""
-        assert self._task is not None
-        return await self._task
+        return self._hook(self) if self._task is None else self._wait(self._task)
+
+    @staticmethod
+    async def _wait(task: asyncio.Task[object]) -> object:
+        return await task
 
     def _hook_done(self, task: asyncio.Task[object]) -> None:
         if self._aborted:

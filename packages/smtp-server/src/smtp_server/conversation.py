@@ -4,7 +4,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from time import monotonic
 from typing import Literal
 
@@ -26,7 +26,6 @@ from smtp_protocol import (
     Refused,
     Reply,
     ServerConnection,
-    Session,
     State,
     Unknown,
     ehlo_keywords,
@@ -39,18 +38,15 @@ from smtp_protocol.calls import Request, answer_at_once
 from smtp_protocol.parser import syntaxes
 from smtp_protocol.state import TRANSACTION
 from smtp_server.authentication import authenticate, conclude, offered
-from smtp_server.bodies import MemoryBody, StreamedBody
+from smtp_server.bodies import StreamedBody
 from smtp_server.dispatch import answer, answer_built_in, current_task, untimed
+from smtp_server.incoming import Incoming
 from smtp_server.limits import Budget
-from smtp_server.link import Link
-from smtp_server.log import command_answered, commands_logger, log, logger, message_came, refused
-from smtp_server.setup import ServerClass, Setup
+from smtp_server.log import command_answered, commands_logger, logger, message_came, refused
+from smtp_server.setup import Setup
 from smtp_server.verbs import method_name
 
 __all__: list[str] = []
-
-# Octets that may wait for a hook before the socket is left unread.
-_MAX_WAITING = 64 * 1024
 
 # Events that are worked through before others have their turn.
 _AT_ONCE = 64
@@ -63,45 +59,31 @@ _NOT_TO_INTERRUPT = TRANSACTION | {State.TLS, State.CLOSED}
 _VERDICTS = frozenset({535, 421})
 
 
-class Conversation(Link, ServerClass):
+class Conversation(Incoming):
     """What is said on one connection; a hook sees it as ``server``."""
 
     __slots__ = (
         "_advancing",
-        "_body",
         "_connection",
         "_event",
         "_response",
         "_stopping",
-        "_streams",
         "_telling",
         "_verbose",
         "budget",
         "clock",
-        "envelope",
-        "hooks",
-        "session",
-        "setup",
         "trusted",
     )
 
     _connection: ServerConnection
 
     def __init__(self, setup: Setup) -> None:
-        super().__init__()
-        self.setup = setup
-        #: The handler's hooks.
-        self.hooks = setup.hooks
-        self.session = Session()
-        self.envelope = Envelope()
+        super().__init__(setup)
         self.budget = Budget(setup.settings)
         #: What limits the hook that is at work.
         self.clock: asyncio.Timeout | None = None
         #: Whether XCLIENT and XFORWARD are taken from the peer.
         self.trusted = False
-        self._body: MemoryBody | StreamedBody | None = None
-        # Those whose hook is at work, be it that it cleans up behind a message that was cut.
-        self._streams: tuple[StreamedBody, ...] = ()
         # What a hook is asked about.
         self._event: Event = _CONNECTED
         # The response to a challenge of AUTH that a hook waits for.
@@ -242,6 +224,10 @@ class Conversation(Link, ServerClass):
             return self._body.result()
         return self.hooks.handle_DATA(self, self.session, self.envelope)
 
+    def _stream(self, chunks: AsyncIterator[bytes]) -> Coroutine[object, None, object]:
+        assert self.hooks.stream is not None
+        return self.hooks.stream.handle_STREAM(self, self.session, self.envelope, chunks)
+
     def authenticate(self, event: Auth) -> Coroutine[object, None, Reply]:
         """Go through the exchange that AUTH begins."""
         return untimed(authenticate(event, self), self)
@@ -257,14 +243,6 @@ class Conversation(Link, ServerClass):
         method: Callable[[str | None], Awaitable[Answer | None]]
         method = getattr(self, method_name(verb))
         return await method(arg)
-
-    def log_failure(self, event: Event, error: BaseException) -> None:
-        """Log that a hook failed on ``event``."""
-        kind = type(event).__name__
-        # A mechanism that was told that its client has gone, or given up, fails for that.
-        given_up = isinstance(event, Auth) and not self._connection.reply_owed
-        level = logging.INFO if given_up else logging.ERROR
-        log(level, self.session, "The hook for %s failed", kind, error=error)
 
     # From events to replies.
 
@@ -303,6 +281,8 @@ class Conversation(Link, ServerClass):
             self._loop.call_soon(self._go_on)
         if self._output:
             self._flush()
+        if self._body is not None:
+            self._start_stream()
         if not self._connected:
             self._see_whether_over()
         elif self._streams or not (left and self._reading and self._writing):
@@ -426,61 +406,3 @@ class Conversation(Link, ServerClass):
         if self._connection.state not in _NOT_TO_INTERRUPT and not self._connection.reply_owed:
             self._send(replies.CLOSING_SHUTDOWN)
             self._hang_up(linger=False)
-
-    def _regulate_reading(self) -> None:
-        if self._connection.state is State.TLS:
-            return  # the handshake reads
-        full = self._body is not None and self._body.full
-        self._read(self._connection.buffered <= _MAX_WAITING and not full)
-
-    # The message.
-
-    def _open_body(self) -> MemoryBody | StreamedBody:
-        if self._body is None:
-            if self.setup.settings.decode_data:
-                utf8 = self.enable_SMTPUTF8 or self.envelope.mail_options.body == "8BITMIME"
-                self.envelope.encoding = "utf-8" if utf8 else "ascii"
-            stream = self.hooks.stream
-            if stream is None:
-                self._body = MemoryBody()
-            else:
-                self._body = body = StreamedBody(
-                    self._stream_moved, self._stream_failed, self._stream_ended
-                )
-                self._streams += (body,)
-                hook = stream.handle_STREAM(self, self.session, self.envelope, body)
-                body.run(hook, self._loop)
-        return self._body
-
-    def _close_body(self) -> Reply | None:
-        """Put the message into the envelope; the reply is for one that cannot be decoded."""
-        envelope = self.envelope
-        envelope.content = self._open_body().content()
-        ascii_only = envelope.encoding == "ascii"
-        return replies.NOT_ASCII if ascii_only and not envelope.content.isascii() else None
-
-    def _forget_body(self) -> None:
-        body, self._body = self._body, None
-        if body is None:
-            return
-        body.abort()
-        limit = self.setup.settings.handler_timeout
-        if isinstance(body, StreamedBody) and body in self._streams and limit is not None:
-            self._loop.call_later(limit, body.cancel)
-
-    def _stream_moved(self) -> None:
-        """A hook has taken something of what waits for it."""
-        self._heard()
-        self._regulate_reading()
-
-    def _stream_failed(self, error: BaseException) -> None:
-        self.log_failure(BodyEnd(), error)
-
-    def _stream_ended(self, body: StreamedBody) -> None:
-        self._streams = tuple(other for other in self._streams if other is not body)
-        if not self._connected:
-            self._see_whether_over()
-
-    def _cancel_streams(self) -> None:
-        for body in self._streams:
-            body.cancel()

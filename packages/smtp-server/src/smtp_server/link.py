@@ -186,19 +186,18 @@ class Link(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         if self._output:
-            if self._connected and not self._is_closing():
+            if self._connected and not (self._transport.is_closing() or self._has_ended()):
                 self._transport.write(b"".join(self._output))
             self._output.clear()
 
-    def _is_closing(self) -> bool:
-        """Whether nothing is to be written any more; asyncio warns of what is."""
-        transport = self._transport
-        if transport.is_closing():
-            return True
-        if (self._eof or not self._reading) and not transport.can_write_eof():
-            # Inside TLS the peer's end is the end of everything, and not told while reading pauses.
-            return self._eof or has_ended(transport)
-        return False
+    def _has_ended(self) -> bool:
+        """Whether TLS has ended, so that nothing is to be written any more; asyncio warns of it.
+
+        Inside TLS the peer's end is the end of everything, and not told while reading pauses.
+        """
+        if self._reading and not self._eof:
+            return False
+        return not self._transport.can_write_eof() and (self._eof or has_ended(self._transport))
 
     def pause_writing(self) -> None:
         """The peer does not read its replies: no more of its commands until it does."""
@@ -263,7 +262,8 @@ class Link(asyncio.BufferedProtocol):
                 self._transport.write_eof()
         else:
             # Looked at before: TLS that has ended by itself cannot be asked any more.
-            linger |= not self._is_closing() and self._transport.get_write_buffer_size() > 0
+            ended = self._transport.is_closing() or self._has_ended()
+            linger |= not ended and self._transport.get_write_buffer_size() > 0
             self._transport.close()
         if linger:
             self._timer = self._loop.call_later(_LINGER, self._transport.abort)
