@@ -160,6 +160,16 @@ def test_a_hook_with_other_arguments(name: str, hook: object, right: str) -> Non
         Hooks(handler_with(**{name: hook}))
 
 
+def test_a_hook_that_does_not_tell_its_arguments() -> None:
+    class Untold:
+        __signature__ = "nothing that can be read"
+
+        def __call__(self, *args: object) -> str:
+            return "250 taken"
+
+    assert Hooks(handler_with(handle_RSET=Untold())).own == {"handle_RSET"}
+
+
 def test_a_class_is_no_handler() -> None:
     handler: Any = Plain
     with pytest.raises(TypeError, match=r"the class Plain; pass an instance, Plain\(\.\.\.\)"):

@@ -4,7 +4,7 @@ import unicodedata
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from smtp_protocol import canonical_mailbox, parse_forward_path
@@ -93,6 +93,8 @@ def quoted(content: str, escaped: set[int]) -> str:
     return f'"{"".join(characters)}"'
 
 
+@example(".", "x", set(), "NFC")
+@example("..", "x", {0}, "NFC")
 @given(CONTENTS, DOMAINS, st.sets(st.integers(0, 20)), st.sampled_from(UNICODE_FORMS))
 def test_every_spelling_has_one_form_that_is_a_mailbox(
     content: str, domain: str, escaped: set[int], unicode_form: Literal["NFC", "NFD"]

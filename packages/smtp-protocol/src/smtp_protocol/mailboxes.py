@@ -9,7 +9,7 @@ from smtp_protocol import grammar
 __all__ = ["canonical_mailbox"]
 
 # What cannot stand in an Atom (RFC 5321 §4.1.2), and so needs quotes. Dots in odd places would
-# need them, too, but come without them often enough.
+# need them, too, but come without them often enough, unless there is nothing else.
 _SPECIAL = re.compile(r'[\x00-\x20"(),:;<>@\[\\\]\x7f]')
 
 # RFC 3490 §3.1: what IDNA takes for the dot between two labels.
@@ -79,7 +79,7 @@ def _canonical_local_part(local_part: str) -> str:
     content = unicodedata.normalize("NFC", unquoted(local_part))
     if content.isascii() and content.lower() == "postmaster":
         return "postmaster"
-    if content and not _SPECIAL.search(content):
+    if content.strip(".") and not _SPECIAL.search(content):
         return content
     escaped = content.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -105,26 +105,6 @@ class Conversation(Incoming):
     # What a hook sees.
 
     @property
-    def hostname(self) -> str:
-        """The name that the server calls itself."""
-        return self.setup.hostname
-
-    @property
-    def ident(self) -> str:
-        """What follows the name in the greeting."""
-        return self.setup.ident
-
-    @property
-    def data_size_limit(self) -> int | None:
-        """The largest message in octets; ``None`` or 0 for no limit."""
-        return self.setup.settings.data_size_limit
-
-    @property
-    def enable_SMTPUTF8(self) -> bool:
-        """Whether SMTPUTF8 is offered."""
-        return self.setup.settings.enable_SMTPUTF8
-
-    @property
     def syntaxes(self) -> Mapping[str, str]:
         """The form of each command that the server takes, by its verb."""
         forms = {**syntaxes(self.setup.config), **self.setup.verbs}

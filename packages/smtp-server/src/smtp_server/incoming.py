@@ -35,11 +35,6 @@ class Incoming(Link, ServerClass):
         # Those whose hook is at work, be it that it cleans up behind a message that was cut.
         self._streams: tuple[StreamedBody, ...] = ()
 
-    @property
-    @abstractmethod
-    def enable_SMTPUTF8(self) -> bool:
-        """Whether SMTPUTF8 is offered."""
-
     @abstractmethod
     def _stream(self, chunks: AsyncIterator[bytes]) -> Coroutine[object, None, object]:
         """Call ``handle_STREAM``, which the handler has."""

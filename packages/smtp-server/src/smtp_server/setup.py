@@ -26,12 +26,38 @@ ConnectionT = TypeVar("ConnectionT")
 
 
 class ServerClass(AnswersCommands):
-    """What a class of connections says of itself: `SMTP`, `LMTP`, or one of the user's own."""
+    """What a class of connections says of itself: `SMTP`, `LMTP`, or one of the user's own.
+
+    Attributes:
+        setup: What all connections of one server share.
+    """
 
     __slots__ = ()
 
     #: Whether it speaks LMTP.
     lmtp: ClassVar[bool] = False
+
+    setup: Setup
+
+    @property
+    def hostname(self) -> str:
+        """The name that the server calls itself."""
+        return self.setup.hostname
+
+    @property
+    def ident(self) -> str:
+        """What follows the name in the greeting."""
+        return self.setup.ident
+
+    @property
+    def data_size_limit(self) -> int | None:
+        """The largest message in octets; ``None`` or 0 for no limit."""
+        return self.setup.settings.data_size_limit
+
+    @property
+    def enable_SMTPUTF8(self) -> bool:
+        """Whether SMTPUTF8 is offered."""
+        return self.setup.settings.enable_SMTPUTF8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
