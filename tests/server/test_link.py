@@ -307,6 +307,16 @@ def test_tls_does_not_wait_for_the_peers_end(echo: Echo, loop: FakeLoop) -> None
     assert transport.ends == ["close", "abort"]
 
 
+def test_a_transport_is_not_closed_twice(echo: Echo, loop: FakeLoop) -> None:
+    """asyncio's TLS, which the peer has ended, could not be aborted any more."""
+    transport = FakeTransport(half_closes=False)
+    FakePeer(echo, loop, transport)
+    transport.close()
+    echo._hang_up(linger=False)
+    loop.advance(0)
+    assert transport.ends == ["close", "abort"]
+
+
 def test_nothing_is_written_where_nobody_is_any_more(echo: Echo, peer: FakePeer) -> None:
     peer.transport.abort()
     echo._output.append(b"bye")

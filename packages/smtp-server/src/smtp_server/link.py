@@ -262,9 +262,11 @@ class Link(asyncio.BufferedProtocol):
                 self._transport.write_eof()
         else:
             # Looked at before: TLS that has ended by itself cannot be asked any more.
-            ended = self._transport.is_closing() or self._has_ended()
+            closing = self._transport.is_closing()
+            ended = closing or self._has_ended()
             linger |= not ended and self._transport.get_write_buffer_size() > 0
-            self._transport.close()
+            if not closing:  # asyncio's TLS cannot be aborted any more when it is closed twice
+                self._transport.close()
         if linger:
             self._timer = self._loop.call_later(_LINGER, self._transport.abort)
         elif not plain:
