@@ -14,8 +14,9 @@ from tests.handlers.relay.driver import Options
 from tests.handlers.test_mailbox import files, leftovers, until
 from tests.handlers.upstreams import Upstream
 
-from smtp_handlers import FanOut, Mailbox, Proxy
+from smtp_handlers import FanOut, Mailbox, Proxy, Sink
 from smtp_handlers.relay.target import TLSMode
+from smtp_server import serve
 
 LINE = b"x" * 98 + b"\r\n"
 EXTENSIONS = ["DSN"]
@@ -295,10 +296,25 @@ async def test_a_slow_transaction_stalls_nobody_else() -> None:
 async def test_leaves_nothing_open_at_the_end_of_the_loop() -> None:
     upstream = Upstream()
     async with upstream.listening() as port:
-        async with running(Proxy("127.0.0.1", port)) as here, connected(here) as client:
+        proxy = Proxy("127.0.0.1", port)
+        service = await serve(proxy, "127.0.0.1", 0).start()
+        async with connected(service.port) as client:
             assert (await client.send()).code == 250
+        service.stop_listening()
         assert upstream.open == 1
     # The end of the test's loop closes it; a socket left open would be a warning, thus an error.
+
+
+async def test_the_end_of_the_server_closes_what_is_idle() -> None:
+    upstream = Upstream()
+    async with upstream.listening() as port:
+        proxy = Proxy("127.0.0.1", port)
+        for number in (1, 2):
+            async with running(FanOut(Sink(), proxy)) as here, connected(here) as client:
+                assert (await client.send()).code == 250
+                assert upstream.open == 1
+            await until(lambda: upstream.open == 0)
+            assert upstream.connections == number
 
 
 # Parameters.

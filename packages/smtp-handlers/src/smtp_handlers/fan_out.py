@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
 
 from smtp_handlers.branches import First, Other, Told, accepted
 from smtp_handlers.front import Answers, Front, Inner
@@ -40,6 +42,29 @@ class FanOut(Front):
     def __init__(self, handler: AnyHandler, *others: AnyHandler) -> None:
         super().__init__(handler)
         self._others = [Inner(other) for other in others]
+        # The first handler, which gets each message last, is entered last.
+        hooks = (*self._others, self.inner)
+        self._lives = [each.life for each in hooks if each.life is not None]
+
+    async def __aenter__(self) -> Self:
+        """Enter all of them, or none."""
+        async with AsyncExitStack() as undo:
+            for life in self._lives:
+                await undo.enter_async_context(life)
+            undo.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Leave all of them, whatever one of them raises."""
+        stack = AsyncExitStack()
+        for life in self._lives:
+            stack.push_async_exit(life)
+        return await stack.__aexit__(kind, error, traceback)
 
     async def handle_STREAM(
         self,

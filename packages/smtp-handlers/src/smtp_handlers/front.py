@@ -5,6 +5,8 @@ One that refuses a recipient (`Gate`) lets nothing of the transaction through be
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from io import BytesIO
+from types import TracebackType
+from typing import Self
 from weakref import WeakKeyDictionary
 
 from smtp_protocol import (
@@ -88,7 +90,8 @@ class Front(Handler):
                     server, session, envelope, address, mail_options
                 )
 
-    Fronts can stand in front of one another; the outermost is asked first.
+    Fronts can stand in front of one another; the outermost is asked first. A front is entered by
+    the server and enters the handler behind, if that has a life (`smtp_protocol.HasLife`).
 
     Args:
         handler: The handler behind: any object with hooks.
@@ -109,6 +112,23 @@ class Front(Handler):
         for name in passed_on - hidden:
             if not _overrides(kind, name):
                 setattr(self, name, getattr(handler, name))
+
+    async def __aenter__(self) -> Self:
+        """Enter the handler behind."""
+        if self.inner.life is not None:
+            await self.inner.life.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        """Leave the handler behind."""
+        if self.inner.life is None:
+            return None
+        return await self.inner.life.__aexit__(kind, error, traceback)
 
 
 class Gate(Front):

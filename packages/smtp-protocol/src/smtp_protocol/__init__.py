@@ -81,6 +81,7 @@ from smtp_protocol.handler import (
     Server,
 )
 from smtp_protocol.hooks import Hooks
+from smtp_protocol.life import HasLife
 from smtp_protocol.mailboxes import canonical_mailbox
 from smtp_protocol.networks import client_network, unmapped
 from smtp_protocol.options import (
@@ -173,6 +174,7 @@ __all__ = [
     "HandlesSTARTTLS",
     "HandlesSTREAM",
     "HandlesVRFY",
+    "HasLife",
     "Helo",
     "Help",
     "Hooks",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from smtp_protocol.handler import AnyHandler, Handler, HandlesSTREAM
+from smtp_protocol.life import HasLife, life_of
 
 __all__ = ["Hooks"]
 
@@ -30,10 +31,11 @@ class Hooks(Handler):
     Attributes:
         own: The names of the hooks that the handler itself has.
         stream: These hooks, if the handler has ``handle_STREAM``.
+        life: The handler, if it is to be entered before its first session.
 
     Raises:
         TypeError: A ``handle_…`` attribute is no hook, or cannot take a hook's arguments, or
-            the handler is a class.
+            the handler is a class, or has half a life.
     """
 
     def __init__(self, handler: AnyHandler, own_verbs: Collection[str] = ()) -> None:
@@ -42,6 +44,7 @@ class Hooks(Handler):
                 f"the handler is the class {handler.__name__}; pass an instance, "
                 f"{handler.__name__}(...)"
             )
+        self.life: HasLife | None = life_of(handler)
         names = {name for name in dir(handler) if name.startswith(_PREFIX)}
         if not names and not any(name.startswith("auth_") for name in dir(handler)):
             owner = type(handler).__name__

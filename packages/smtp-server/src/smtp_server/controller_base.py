@@ -11,6 +11,7 @@ import threading
 from typing import Unpack
 
 from smtp_protocol import AnyHandler
+from smtp_protocol.life import life_of
 from smtp_server.listeners import bind_tcp, bind_unix
 from smtp_server.moved import CONTROLLER, SMTP_NAMES, refuse_names
 from smtp_server.service import GRACE, Listening, Service
@@ -95,6 +96,7 @@ class BaseController:
                 sockets,
                 ssl_context=self.ssl_context,
                 connected=self._note_connection,
+                life=life_of(self.handler),
             )
             if setup is not None:
                 service.setups.add(setup)

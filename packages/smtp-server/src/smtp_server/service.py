@@ -12,8 +12,9 @@ from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
 
-from smtp_protocol import AnyHandler
+from smtp_protocol import AnyHandler, HasLife
 from smtp_server.accepting import TLSListener
+from smtp_server.life import Life
 from smtp_server.listeners import bind_tcp, bind_unix
 from smtp_server.sessions import Sessions
 from smtp_server.settings import SharedKeywords, SMTPKeywords
@@ -45,6 +46,8 @@ class Service:
         ssl_context: With one, TLS begins with the connection (RFC 8314 §3). A function that makes
             one is asked again by `reload_tls`.
         connected: Called with the protocol of each new connection.
+        life: The handler, if it has something to open: it is entered before the first connection
+            is accepted, and left after the last session has ended.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Service:
         *,
         ssl_context: TLSSource | None = None,
         connected: Callable[[SMTP], None] | None = None,
+        life: HasLife | None = None,
     ) -> None:
         self._factory = factory
         self._certificates = Certificates(ssl_context) if ssl_context else None
@@ -65,6 +69,9 @@ class Service:
         self._sockets: list[socket.socket] = []
         # While it is running: set when it is closed.
         self._closed: asyncio.Event | None = None
+        self._handler = life
+        self._life: Life | None = None
+        self._ending: asyncio.Task[None] | None = None
         #: What its connections share.
         self.setups = Setups()
 
@@ -116,11 +123,12 @@ class Service:
         raise RuntimeError(f"the service has no host and port: it listens on {paths}")
 
     async def start(self) -> Self:
-        """Bind what is not bound yet, and listen.
+        """Bind what is not bound yet, enter the handler, and accept connections.
 
         Raises:
             OSError: An address cannot be used; the text says which and why.
             RuntimeError: It is running.
+            BaseException: What keeps the handler from being entered. Nothing listens then.
         """
         if self._servers:
             raise RuntimeError("the service is running already")
@@ -133,10 +141,15 @@ class Service:
                 self._sockets += await asyncio.to_thread(bind)
             for sock in self._sockets:
                 self._servers.append(await self._listen(sock, loop))
+            if self._handler is not None:
+                self._life = Life(self._handler, self._lost)
+                await self._life.enter()
             for server in self._servers:
                 await server.start_serving()
         except BaseException:
             self.stop_listening()
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                await self._leave()
             raise
         self._closed = self._closed or asyncio.Event()
         return self
@@ -193,9 +206,13 @@ class Service:
 
         Raises:
             OSError: An address cannot be used.
+            BaseException: What has ended the handler's life, and with it the service.
         """
         if self._closed is not None:
+            life = self._life
             await self._closed.wait()
+            if life is not None:
+                await life.leave()
         else:
             async with self:
                 await self.serve_forever()
@@ -205,12 +222,26 @@ class Service:
 
         Those without a transaction or an exchange of AUTH get 421 at once; the others when theirs
         is finished, or after ``grace`` seconds. What was answered 250 has been handled; what was
-        not has had no positive answer.
+        not has had no positive answer. The handler is left when no session is there any more.
 
         Args:
             grace: Seconds.
+
+        Raises:
+            BaseException: What the handler has raised when it was left.
         """
         self.stop_listening()
+        try:
+            await self._end_sessions(grace)
+        finally:
+            try:
+                await self._leave()
+            finally:
+                if self._closed is not None:
+                    self._closed.set()
+                self._closed = None
+
+    async def _end_sessions(self, grace: float) -> None:
         self._sessions.closed = True
         for session in self._sessions:
             session.shut_down()
@@ -228,9 +259,22 @@ class Service:
         finally:
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
-            if self._closed is not None:
-                self._closed.set()
-            self._closed = None
+
+    async def _leave(self) -> None:
+        life = self._life
+        if life is not None:
+            try:
+                await life.leave()
+            finally:
+                self._life = None
+
+    def _lost(self) -> None:
+        """Close, for the handler's life has ended by itself, as the log tells."""
+        self._ending = asyncio.create_task(self._close_after_loss())
+
+    async def _close_after_loss(self) -> None:
+        with contextlib.suppress(Exception):
+            await self.close()
 
     def stop_listening(self) -> None:
         """Take no new connections."""
@@ -268,7 +312,8 @@ def serve(
     """Make a service in the running event loop: ``async with serve(handler) as service: ...``.
 
     Args:
-        handler: The object with the hooks.
+        handler: The object with the hooks. One that is an asynchronous context manager is entered
+            before the first connection is accepted, and left after the last session: see `HasLife`.
         hostname: The host to listen on; ``None`` for every address of the machine.
         port: The port; 0 takes a free one, which ``service.port`` then is.
         unix_socket: The path of a Unix socket to listen on instead.
@@ -285,7 +330,10 @@ def serve(
     all_keywords: SMTPKeywords = {"hostname": server_hostname, "loop": None, **keywords}
     setup = prepare(smtp_class, handler, all_keywords)
     service = Service(
-        lambda: smtp_class(handler, setup=setup), sockets or (), ssl_context=ssl_context
+        lambda: smtp_class(handler, setup=setup),
+        sockets or (),
+        ssl_context=ssl_context,
+        life=setup.hooks.life,
     )
     service.setups.add(setup)
     if unix_socket is not None:

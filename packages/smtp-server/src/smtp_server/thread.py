@@ -162,11 +162,18 @@ class ServerThread:
         self._check()
         if not self._claim.acquire(blocking=False):
             return 0.0
-        self._step = "it has not begun to listen"
-        await self._service.start()
+        self._step = "its handler has not been entered, or it has not begun to listen"
+        stop = asyncio.wrap_future(self._stop)
+        starting = asyncio.create_task(self._service.start())
+        # A handler may take for ever to be entered, when nobody waits in `start` any more.
+        stop.add_done_callback(lambda _: starting.cancel())
+        try:
+            await starting
+        except asyncio.CancelledError:
+            return await stop
         if self._error is None:
             self._settled.set()
-        return await asyncio.wrap_future(self._stop)
+        return await stop
 
     def _ended_by(self, error: BaseException) -> None:
         """Note the reason why the thread ends, and end the service as `stop` does."""

@@ -10,6 +10,7 @@ from argparse import ArgumentParser
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import TracebackType
 from typing import Self
 from weakref import WeakKeyDictionary
 
@@ -192,8 +193,25 @@ class Proxy(Handler):
         return cls(**arguments)
 
     async def close(self) -> None:
-        """Close the idle connections. They end with the event loop, too, and after a minute."""
+        """Close the idle connections.
+
+        A server that runs this handler does so at its end. They also end with the event loop, and
+        after a minute.
+        """
         await self._pool().close()
+
+    async def __aenter__(self) -> Self:
+        """Connections are made when they are needed."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the idle connections."""
+        await self.close()
 
     async def handle_MAIL(
         self,
