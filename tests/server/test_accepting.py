@@ -49,6 +49,7 @@ class Listening:
         self.socket = FakeSocket(*queue)
         self.accepted: list[FakeSocket] = []
         self.listener = TLSListener(cast(socket.socket, self.socket), loop, self.take)
+        loop.complete(self.listener.start_serving())
 
     def take(self, sock: socket.socket, address: object) -> None:
         assert address == ADDRESS
@@ -123,7 +124,8 @@ def test_a_service_that_fails_leaves_no_socket_open(loop: FakeLoop) -> None:
         raise ValueError("no")
 
     listening = FakeSocket(accepted)
-    TLSListener(cast(socket.socket, listening), loop, fail)
+    listener = TLSListener(cast(socket.socket, listening), loop, fail)
+    loop.complete(listener.start_serving())
     with pytest.raises(ValueError, match="no"):
         loop.call(loop.readers[listening])
     assert accepted.closed
@@ -139,8 +141,17 @@ def test_the_service_closes_it_while_it_accepts(loop: FakeLoop) -> None:
         listener.close()
 
     listener = TLSListener(cast(socket.socket, listening), loop, take)
+    loop.complete(listener.start_serving())
     loop.call(loop.readers[listening])
     assert accepted == [last]
+
+
+def test_nothing_is_accepted_before_it_is_told_to_serve(loop: FakeLoop) -> None:
+    listening = FakeSocket(FakeSocket())
+    listener = TLSListener(cast(socket.socket, listening), loop, lambda sock, address: None)
+    assert not listener.is_serving()
+    assert listening not in loop.readers
+    listener.close()
 
 
 def test_it_is_a_server_as_those_of_asyncio(loop: FakeLoop) -> None:
@@ -149,7 +160,6 @@ def test_it_is_a_server_as_those_of_asyncio(loop: FakeLoop) -> None:
     assert listener.get_loop() is loop
     before: list[object] = [listener.is_serving(), *listener.sockets]
     assert before == [True, listening.socket]
-    loop.complete(listener.start_serving())
     waiting = [
         loop.create_task(listener.wait_closed()),
         loop.create_task(listener.serve_forever()),

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from tests.server.secure import NAME, client_context, shared_server_context
 from tests.server.support import DEADLINE, SHORT, Dialogue, eventually, talking
 
 from smtp_handlers import FanOut, Front, Sink
@@ -186,7 +187,8 @@ def test_on_both_loops(loop_factory: str) -> None:
 # The start.
 
 
-async def test_nothing_is_accepted_before_it_is_entered() -> None:
+@pytest.mark.parametrize("implicit", [False, True], ids=["plain", "implicit"])
+async def test_nothing_is_accepted_before_it_is_entered(implicit: bool) -> None:
     gate = asyncio.Event()
 
     class Slow(Living):
@@ -195,18 +197,28 @@ async def test_nothing_is_accepted_before_it_is_entered() -> None:
             return await super().__aenter__()
 
     handler = Slow()
-    service = serve(handler, "127.0.0.1", 0)
+    ssl_context = shared_server_context() if implicit else None
+    service = serve(handler, "127.0.0.1", 0, ssl_context=ssl_context)
     starting = asyncio.create_task(service.start())
     await eventually(lambda: service.addresses)
+
+    async def greeting() -> bytes:
+        context = client_context() if implicit else None
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", service.port, ssl=context, server_hostname=NAME if implicit else None
+        )
+        try:
+            return await reader.readline()
+        finally:
+            writer.close()
+
     # The system has taken it, but nobody greets.
-    reader, writer = await asyncio.open_connection(*service.addresses[0])
-    greeting = asyncio.create_task(reader.readline())
-    done, _ = await asyncio.wait({greeting}, timeout=SHORT)
+    greeted = asyncio.create_task(greeting())
+    done, _ = await asyncio.wait({greeted}, timeout=SHORT)
     assert not done
     gate.set()
     await starting
-    assert await greeting == b"220 mx.test\r\n"
-    writer.close()
+    assert await greeted == b"220 mx.test\r\n"
     await service.close()
     assert handler.events == IN_ORDER
 

@@ -40,8 +40,10 @@ class TLSListener(asyncio.AbstractServer):
         self._accepted = accepted
         self._socket: socket.socket | None = sock
         self._ended = asyncio.Event()
+        self._serving = False
         sock.setblocking(False)
         loop.add_reader(sock, self._accept)
+        loop.remove_reader(sock)  # it can watch it, and begins to when it is told
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
@@ -54,7 +56,7 @@ class TLSListener(asyncio.AbstractServer):
 
     def is_serving(self) -> bool:
         """Whether it accepts connections."""
-        return self._socket is not None
+        return self._serving and self._socket is not None
 
     def close(self) -> None:
         """Accept no more connections."""
@@ -65,7 +67,9 @@ class TLSListener(asyncio.AbstractServer):
             self._ended.set()
 
     async def start_serving(self) -> None:
-        """It does so from the beginning."""
+        """Accept connections from now on."""
+        self._serving = True
+        self._resume()
 
     async def serve_forever(self) -> None:
         """Wait until it is closed."""
