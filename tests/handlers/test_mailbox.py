@@ -193,10 +193,11 @@ async def test_a_removed_folder_comes_back(tmp_path: Path) -> None:
 async def test_slow_disk_stalls_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on = threading.Event()
+    reached, go_on = threading.Event(), threading.Event()
     flush = os.fsync
 
     def slow(descriptor: int) -> None:
+        reached.set()
         assert go_on.wait(20)
         flush(descriptor)
 
@@ -204,7 +205,7 @@ async def test_slow_disk_stalls_nobody_else(
     monkeypatch.setattr(os, "fsync", slow)
     async with running(handler) as port, connected(port) as first, connected(port) as second:
         sending = asyncio.create_task(first.send())
-        await until(lambda: leftovers(tmp_path) != [])
+        await until(reached.is_set)
         assert (await second("NOOP")).code == 250
         assert not sending.done()
         assert files(tmp_path) == []
@@ -215,12 +216,17 @@ async def test_slow_disk_stalls_nobody_else(
 async def test_cancelled_while_a_thread_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on = threading.Event()
+    reached, go_on = threading.Event(), threading.Event()
+
+    def slow(_: int) -> None:
+        reached.set()
+        assert go_on.wait(20)
+
     handler = Mailbox(tmp_path)
-    monkeypatch.setattr(os, "fsync", lambda _: go_on.wait(20))
+    monkeypatch.setattr(os, "fsync", slow)
     async with running(handler) as port, connected(port) as client:
         sending = asyncio.create_task(client.send())
-        await until(lambda: leftovers(tmp_path) != [])
+        await until(reached.is_set)  # before that, the message may not even have been sent
         sending.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await sending

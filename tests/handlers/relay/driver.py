@@ -171,6 +171,11 @@ def connections(proxy: Proxy) -> int:
     return proxy._pool().count
 
 
+def idle_connections(proxy: Proxy) -> int:
+    """How many of them wait for the next message."""
+    return len(proxy._pool()._idle)
+
+
 @asynccontextmanager
 async def proxied(upstream: Upstream, **options: Unpack[Options]) -> AsyncIterator[Driver]:
     """A client of a Proxy to the upstream, which in the end has left nothing open."""

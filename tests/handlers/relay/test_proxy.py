@@ -10,7 +10,7 @@ from typing import Unpack
 
 import pytest
 from tests.handlers.clients import HELLO, Client, connected, running
-from tests.handlers.relay.driver import Options
+from tests.handlers.relay.driver import Options, idle_connections
 from tests.handlers.test_mailbox import files, leftovers, until
 from tests.handlers.upstreams import Upstream
 
@@ -40,6 +40,15 @@ async def relay(
     upstream: Upstream, *, count: int = 1, **options: Unpack[Options]
 ) -> AsyncIterator[tuple[Client, ...]]:
     """A server with a Proxy to ``upstream``, and clients of it."""
+    async with relay_by(upstream, count=count, **options) as (_, clients):
+        yield clients
+
+
+@asynccontextmanager
+async def relay_by(
+    upstream: Upstream, *, count: int = 1, **options: Unpack[Options]
+) -> AsyncIterator[tuple[Proxy, tuple[Client, ...]]]:
+    """The same, with the Proxy."""
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(upstream.listening())
         proxy = Proxy("localhost", port, **options)
@@ -47,7 +56,8 @@ async def relay(
         here = await stack.enter_async_context(
             running(proxy, extensions=EXTENSIONS, enable_SMTPUTF8=True, data_size_limit=0)
         )
-        yield tuple([await stack.enter_async_context(connected(here)) for _ in range(count)])
+        clients = [await stack.enter_async_context(connected(here)) for _ in range(count)]
+        yield proxy, tuple(clients)
 
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
@@ -180,12 +190,13 @@ async def test_server_without_ehlo() -> None:
 @pytest.mark.parametrize("after", ["MAIL", "RCPT"])
 async def test_rset(after: str) -> None:
     upstream = Upstream()
-    async with relay(upstream) as (client,):
+    async with relay_by(upstream) as (proxy, (client,)):
         await client("MAIL FROM:<a@x.example>")
         if after == "RCPT":
             await client("RCPT TO:<b@x.example>")
         assert (await client("RSET")).code == 250
-        await until(lambda: upstream.commands[-1] == "RSET")
+        await until(lambda: idle_connections(proxy) == 1)
+        assert upstream.commands[-1] == "RSET"
         assert (await client.send()).code == 250
     assert len(upstream.messages) == upstream.connections == 1
 
@@ -193,13 +204,14 @@ async def test_rset(after: str) -> None:
 @pytest.mark.parametrize("farewell", ["QUIT", "EHLO again", ""])
 async def test_gone_in_mid_transaction(farewell: str) -> None:
     upstream = Upstream()
-    async with relay(upstream, count=2) as (client, other):
+    async with relay_by(upstream, count=2) as (proxy, (client, other)):
         await client("MAIL FROM:<a@x.example>")
         await client("RCPT TO:<b@x.example>")
         if farewell:
             await client(farewell)
         await client.close()
-        await until(lambda: upstream.commands[-1] == "RSET")
+        await until(lambda: idle_connections(proxy) == 1)
+        assert upstream.commands[-1] == "RSET"
         assert (await other.send()).code == 250
     assert len(upstream.messages) == upstream.connections == 1
 
@@ -284,7 +296,7 @@ async def test_a_slow_transaction_stalls_nobody_else() -> None:
     upstream = Upstream(stall_at="end")
     async with relay(upstream, count=2) as (slow, other):
         sending = asyncio.create_task(slow.send())
-        await until(lambda: "DATA" in upstream.verbs())
+        await until(lambda: upstream.stalled == 1)
         upstream.stall_at = ""
         assert (await other.send()).code == 250
         assert not sending.done()
