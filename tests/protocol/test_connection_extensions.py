@@ -519,6 +519,43 @@ def test_messages() -> None:
     assert refusals(connection, "MAIL FROM:<a@b>") == [""]
 
 
+def test_limits_of_verbs_that_were_taken_over() -> None:
+    connection = greeted(own_verbs=frozenset({"MAIL", "RCPT"}), mail_max=1, rcpt_max=2)
+    assert refusals(connection, "EHLO c", "MAIL", "RCPT", "RCPT a", "RCPT") == [""] * 4 + ["452"]
+    assert refusals(connection, "RSET", "MAIL") == ["", "452"]
+
+
+@pytest.mark.parametrize(
+    ("line", "verb"),
+    [
+        ("mail from:x", "MAIL"),
+        ("EHLO", "EHLO"),
+        ("DATA", "DATA"),
+        ("BDAT 1\r\nx", "BDAT"),
+        ("BDAT 9 LAST\r\n123456789", "BDAT"),
+        ("BDAT x", "BDAT"),
+        (b"XYZZY \xff", "XYZZY"),
+        ("", ""),
+        ("\x01 x", ""),
+        ("x" * 5000, ""),
+    ],
+)
+def test_a_refusal_tells_the_verb(line: str | bytes, verb: str) -> None:
+    connection = greeted(extensions=frozenset({"CHUNKING"}))
+    first, *_ = say(connection, line)
+    assert isinstance(first, Refused)
+    assert first.verb == verb
+
+
+@pytest.mark.parametrize(("begin", "verb"), [("DATA", ""), ("BDAT 0", "BDAT")])
+def test_a_refused_message_tells_whether_it_came_by_a_command(begin: str, verb: str) -> None:
+    connection = greeted(extensions=frozenset({"CHUNKING"}), data_size_limit=1)
+    end = "xxx\r\n." if begin == "DATA" else "BDAT 9 LAST\r\n123456789"
+    say(connection, "EHLO c", "MAIL FROM:<a@b>", "RCPT TO:<a@b>", begin)
+    refused = next(event for event in say(connection, end) if isinstance(event, Refused))
+    assert (refused.reply.code, refused.verb) == (552, verb)
+
+
 @pytest.mark.parametrize(("tls", "code"), [(True, ""), (False, "530")])
 def test_requiretls(tls: bool, code: str) -> None:
     connection = greeted(tls=tls, extensions=frozenset({"REQUIRETLS"}))

@@ -28,7 +28,7 @@ from smtp_protocol.events import (
     Signal,
 )
 from smtp_protocol.lines import LineReader
-from smtp_protocol.parser import parse_command, request_of
+from smtp_protocol.parser import parse_command, verb_of
 from smtp_protocol.replies import ParameterError, ProtocolError, Reply
 from smtp_protocol.state import TRANSACTION, Request, SessionState, State
 
@@ -289,17 +289,17 @@ class ServerConnection:
 
     def _refusal(self, error: ProtocolError, line: bytes) -> Refused:
         """Tell what is wrong with the command in ``line``."""
-        request = request_of(line)
-        if request is not None and error.reply.code != 421:
+        verb = verb_of(line)
+        if verb and error.reply.code != 421:
             # RFC 3207 §4: before STARTTLS 530 is the answer to malformed commands, too.
             try:
-                self._session.check_permission(request)
+                self._session.check_permission(commands.BY_VERB.get(verb, Unknown))
             except ProtocolError as permission:
-                return Refused(permission.reply, error.closing)
+                return Refused(permission.reply, error.closing, verb)
         if isinstance(error, ParameterError) and not self._session.extended:
             # RFC 5321 §4.1.1.1: after HELO there are no parameters, and so no right ones.
-            return Refused(replies.NO_PARAMETERS)
-        return Refused(error.reply, error.closing)
+            return Refused(replies.NO_PARAMETERS, verb=verb)
+        return Refused(error.reply, error.closing, verb)
 
     def _read_response(self) -> Event | None:
         try:
@@ -326,10 +326,10 @@ class ServerConnection:
                 return None
         return self._end_body(policy.refusal)
 
-    def _end_body(self, refusal: Reply | None) -> Event:
+    def _end_body(self, refusal: Reply | None, verb: str = "") -> Event:
         # RFC 2033 §4.2: in LMTP each recipient has an answer of its own.
         times = self._session.recipients if self._config.lmtp else 1
-        return self._ask(Refused(refusal) if refusal else BodyEnd(), BodyEnd, times)
+        return self._ask(Refused(refusal, verb=verb) if refusal else BodyEnd(), BodyEnd, times)
 
     def _begin_chunk(self, chunk: Bdat) -> None:
         """Read the chunk's octets, which come even when it cannot be taken (RFC 3030 §2)."""
@@ -359,11 +359,11 @@ class ServerConnection:
                 return None
         self._read = _READERS[self.state]
         if self._chunk_error:
-            return self._ask(Refused(self._chunk_error.reply), Refused)
+            return self._ask(Refused(self._chunk_error.reply, verb="BDAT"), Refused)
         if self._chunk.last:
-            return self._end_body(self._policy.refusal)
+            return self._end_body(self._policy.refusal, "BDAT")
         if self._policy.refusal:
-            return self._ask(Refused(self._policy.refusal), Bdat)
+            return self._ask(Refused(self._policy.refusal, verb="BDAT"), Bdat)
         return self._ask(self._chunk, Bdat)
 
     def _read_no_more(self) -> Event:

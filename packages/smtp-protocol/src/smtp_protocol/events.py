@@ -57,11 +57,14 @@ class BodyEnd(Bare):
 class Refused:
     """The peer did what it must not do; ``reply`` is what it is to be sent.
 
-    With ``closing`` the session ends with it.
+    With ``closing`` the session ends with it. ``verb`` is that of the command which is refused, for
+    those who count commands; ``""`` where there is none, as for the octets of a message.
     """
 
     reply: Reply
     closing: bool = False
+    # Two refusals are the same where the peer is told the same.
+    verb: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,12 +68,10 @@ def parse_command(line: bytes, config: ProtocolConfig = _DEFAULT) -> Command:
     return commands.Unknown(name, arg or None)
 
 
-def request_of(line: bytes) -> type[Command] | None:
-    """Which command a line is, whatever is wrong with its arguments; ``None`` if it is none."""
+def verb_of(line: bytes) -> str:
+    """The verb of a line, whatever is wrong with its arguments; ``""`` if it has none."""
     verb = line.partition(b" ")[0].upper()
-    if not grammar.VERB.fullmatch(verb):
-        return None
-    return commands.BY_VERB.get(verb.decode(), commands.Unknown)
+    return verb.decode() if grammar.VERB.fullmatch(verb) else ""
 
 
 def _decode_other(verb: bytes, octets: bytes, config: ProtocolConfig) -> str:

@@ -223,6 +223,9 @@ class SessionState:
         check = _CHECKS.get(type(event))
         if check is not None:
             check(self, event)
+        elif request is commands.Mail or request is commands.Rcpt:
+            # The server's author took the verb over, and with it what it says, but no limit.
+            self._check_number(request)
 
     def check_permission(self, request: Request) -> None:
         """Check that STARTTLS or AUTH need not come first, whatever the arguments of ``request``.
@@ -246,20 +249,25 @@ class SessionState:
         if mail.options.requiretls and not self.tls:
             # RFC 8689 §4.2: without TLS on the way here it is too late to require it.
             raise ProtocolError(replies.NEEDS_TLS)
-        if self._config.mail_max is not None and self._messages >= self._config.mail_max:
-            raise ProtocolError(replies.TOO_MANY_MESSAGES)
+        self._check_number(commands.Mail)
+
+    def _check_number(self, request: Request) -> None:
+        config = self._config
+        if request is commands.Mail:
+            if config.mail_max is not None and self._messages >= config.mail_max:
+                raise ProtocolError(replies.TOO_MANY_MESSAGES)
+        elif config.rcpt_max is not None and self.recipients >= config.rcpt_max:
+            raise ProtocolError(replies.TOO_MANY_RECIPIENTS)
 
     def _check_rcpt(self, rcpt: commands.Rcpt) -> None:
         if rcpt.options and not self.extended:
             raise ProtocolError(replies.NO_PARAMETERS)
         if not (rcpt.address.isascii() or self.options.smtputf8):
             raise ProtocolError(replies.NEEDS_SMTPUTF8)
-        config = self._config
-        if config.rcpt_max is not None and self.recipients >= config.rcpt_max:
-            raise ProtocolError(replies.TOO_MANY_RECIPIENTS)
-        if config.rcpt_domain_max is not None:
+        self._check_number(commands.Rcpt)
+        if self._config.rcpt_domain_max is not None:
             domains = self._domains | {_domain(rcpt.address)}
-            if len(domains) > config.rcpt_domain_max:
+            if len(domains) > self._config.rcpt_domain_max:
                 raise ProtocolError(replies.TOO_MANY_DOMAINS)
 
     def _check_data(self, data: commands.Data) -> None:

@@ -58,6 +58,9 @@ _NOT_TO_INTERRUPT = TRANSACTION | {State.TLS, State.CLOSED}
 # AUTH's verdicts are counted where they fall; every other refusal of it is an error like any.
 _VERDICTS = frozenset({535, 421})
 
+# What is no command, or none for this client: who goes on asking for it makes errors.
+_NOT_TAKEN = (replies.UNKNOWN_COMMAND, replies.NOT_IMPLEMENTED)
+
 
 class Conversation(Incoming):
     """What is said on one connection; a hook sees it as ``server``."""
@@ -273,7 +276,9 @@ class Conversation(Incoming):
         self._advance()
 
     def _refuse(self, event: Refused) -> None:
-        self._conclude(event, [event.reply] * self._connection.replies_owed)
+        # A command counts whatever was wrong with it.
+        reply = (self.budget.command(event.verb) if event.verb else None) or event.reply
+        self._conclude(event, [reply] * self._connection.replies_owed)
         self._respond(event, None)
 
     def _respond(self, event: Event, data: bytes | None) -> None:
@@ -296,7 +301,8 @@ class Conversation(Incoming):
     def _check(self, event: Request) -> Reply | None:
         """Refuse what no hook is asked about; a message is put into its envelope."""
         if isinstance(event, BodyEnd):
-            return self._close_body()
+            by_chunks = self._connection.state is not State.DATA
+            return (self.budget.command("BDAT") if by_chunks else None) or self._close_body()
         verb = event.verb if isinstance(event, Unknown) else type(event).__name__.upper()
         if isinstance(event, Unknown) and verb not in self.setup.verbs:
             return self.budget.command(verb) or replies.UNKNOWN_COMMAND
@@ -373,7 +379,8 @@ class Conversation(Incoming):
         if not ((auth and reply.code in _VERDICTS) or isinstance(event, BodyEnd)):
             refused(self.session, event, reply)
         bad_auth = auth and reply.code // 100 == 5 and reply.code not in _VERDICTS
-        if isinstance(event, Refused) or reply is replies.UNKNOWN_COMMAND or bad_auth:
+        not_taken = isinstance(event, Unknown) and reply in _NOT_TAKEN
+        if isinstance(event, Refused) or not_taken or bad_auth:
             self._count_error()
 
     def _count_error(self) -> None:
