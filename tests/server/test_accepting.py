@@ -1,6 +1,7 @@
 """Accepting: a listening socket gives what it accepts to the service, whatever accepting does."""
 
 import asyncio
+import errno
 import logging
 import socket
 from collections import deque
@@ -84,7 +85,15 @@ def test_others_get_their_turn_while_many_come(loop: FakeLoop) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [BlockingIOError(), InterruptedError(), ConnectionAbortedError()], ids=repr
+    "error",
+    [
+        BlockingIOError(),
+        InterruptedError(),
+        ConnectionAbortedError(),
+        OSError(errno.EPROTO, "Protocol error"),
+        OSError(errno.EHOSTUNREACH, "No route to host"),
+    ],
+    ids=repr,
 )
 def test_somebody_who_has_gone_again(
     loop: FakeLoop, error: OSError, caplog: pytest.LogCaptureFixture
@@ -107,6 +116,29 @@ def test_too_many_open_files(loop: FakeLoop, caplog: pytest.LogCaptureFixture) -
     loop.advance(10)
     listening.ready()
     assert listening.accepted == [late]
+
+
+def test_too_many_open_files_for_a_long_time(
+    loop: FakeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told when it begins, and when it is over, and again when it comes again."""
+    late, later, last = FakeSocket(), FakeSocket(), FakeSocket()
+    full = OSError(errno.EMFILE, "Too many open files")
+    # In between one may close, for which somebody gets in: that is no end of it.
+    listening = Listening(loop, *[full] * 20, late, *[full] * 20, later)
+    for _ in range(42):
+        listening.ready()
+        loop.advance(1.1)
+    assert listening.accepted == [late, later]
+    told = [logging.ERROR, logging.WARNING]
+    assert [record.levelno for record in caplog.records] == told
+    listening.socket.queue += [full, last]
+    for _ in range(3):
+        listening.ready()
+        loop.advance(1.1)
+    assert listening.accepted == [late, later, last]
+    assert [record.levelno for record in caplog.records] == told * 2
+    assert {record.name for record in caplog.records} == {"smtp_server"}
 
 
 def test_it_is_closed_before_it_is_tried_again(loop: FakeLoop) -> None:

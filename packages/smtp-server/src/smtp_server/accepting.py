@@ -1,6 +1,7 @@
 """Accepting: a listener for TLS from the first octet. Clients count before their handshake."""
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -14,6 +15,20 @@ _AT_ONCE = 100
 
 # Seconds until it is tried again when there are too many open files.
 _PAUSE = 1.0
+
+# What Linux tells of a connection that has failed before it was accepted: accept(2).
+_LOST = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "ENONET",
+        "EPROTO",
+    )
+    if hasattr(errno, name)
+)
 
 
 class TLSListener(asyncio.AbstractServer):
@@ -41,6 +56,8 @@ class TLSListener(asyncio.AbstractServer):
         self._socket: socket.socket | None = sock
         self._ended = asyncio.Event()
         self._serving = False
+        # Whether it was told that nothing can be accepted, which is told once.
+        self._failing = False
         sock.setblocking(False)
         loop.add_reader(sock, self._accept)
         loop.remove_reader(sock)  # it can watch it, and begins to when it is told
@@ -85,12 +102,14 @@ class TLSListener(asyncio.AbstractServer):
                 return
             try:
                 sock, address = self._socket.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except BlockingIOError:
+                self._all_accepted()
+                return
+            except (InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                logger.error("Cannot accept a connection: %s", error)
-                self._loop.remove_reader(self._socket)
-                self._loop.call_later(_PAUSE, self._resume)
+                if error.errno not in _LOST:
+                    self._cannot_accept(self._socket, error)
                 return
             sock.setblocking(False)
             try:
@@ -98,6 +117,18 @@ class TLSListener(asyncio.AbstractServer):
             except BaseException:
                 sock.close()
                 raise
+
+    def _cannot_accept(self, listening: socket.socket, error: OSError) -> None:
+        if not self._failing:
+            logger.error("Cannot accept connections, they have to wait: %s", error)
+        self._failing = True
+        self._loop.remove_reader(listening)
+        self._loop.call_later(_PAUSE, self._resume)
+
+    def _all_accepted(self) -> None:
+        if self._failing:
+            logger.warning("Connections are accepted again")
+        self._failing = False
 
     def _resume(self) -> None:
         if self._socket is not None:
