@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from typing import ClassVar, TypeVar
@@ -180,12 +180,7 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
     hooks = Hooks(handler, verbs)
     refuse_process_message(handler, hooks.own)
     lmtp = smtp_class.lmtp
-    own = set(hooks.own)
-    if smtp_class.answer_command is not AnswersCommands.answer_command:
-        own.add("answer_command")
     restricted = conditions(smtp_class, verbs)
-    if restricted:
-        own.add("handle_HELP")  # a condition may fail, as a hook may
     counted = settings.command_call_limit is not None
     mechanisms = _offers(settings, hooks, smtp_class, handler)
     if settings.auth_required and not mechanisms:
@@ -202,7 +197,7 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
         verbs=verbs,
         conditions=restricted,
         # Where commands are counted, each is looked at first.
-        quick={} if counted else quick_calls(own),
+        quick={} if counted else quick_calls(_own(smtp_class, hooks, restricted)),
         checked=frozenset(CALLS) - {Connected} if counted else frozenset({BodyEnd, Unknown}),
         mechanisms=mechanisms,
         certificates=Certificates(settings.tls_context) if settings.tls_context else None,
@@ -212,6 +207,16 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
     if setups is not None:
         setups.add(setup)
     return setup
+
+
+def _own(smtp_class: type[ServerClass], hooks: Hooks, restricted: Collection[str]) -> set[str]:
+    """What is the user's, and may wait or fail; all else answers at once."""
+    own = set(hooks.own)
+    if smtp_class.answer_command is not AnswersCommands.answer_command:
+        own.add("answer_command")
+    if restricted:
+        own.add("handle_HELP")  # it asks the conditions
+    return own
 
 
 def _settings(keywords: SMTPKeywords) -> Settings:
