@@ -147,7 +147,10 @@ def unpacked(sdist_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Un
     [sdist] = sdist_folder.glob("smtp_protocol-*.tar.gz")
     folder = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+        if hasattr(tarfile, "data_filter"):  # not in Python 3.11.2
+            archive.extractall(folder, filter="data")
+        else:
+            archive.extractall(folder)
     [root] = folder.iterdir()
     return Unpacked(root)
 
