@@ -106,6 +106,9 @@ class Fake(AnswersCommands):
     async def push(self, answer: Answer) -> None:
         self.replies_owed = 0
 
+    def hang_up(self) -> None:
+        raise NotImplementedError
+
     async def challenge_auth(self, challenge: str | bytes, *, encode_to_b64: bool = True) -> bytes:
         raise NotImplementedError
 

@@ -694,3 +694,49 @@ def test_hooks_wait_in_whatever_loop_there_is() -> None:
     expected = b"220 localhost SMTP\r\n250 slept\r\n221 Bye\r\n"
     assert asyncio.run(sleepy(partial(asyncio.sleep, 0))) == expected
     assert trio.run(sleepy, partial(trio.sleep, 0)) == expected
+
+
+# Hanging up.
+
+
+class HangsUp(Handler):
+    """Hangs up on NOOP, and inside TLS."""
+
+    def __init__(self, *, good: bool = True) -> None:
+        self.good = good
+        self.gone = 0
+
+    async def handle_NOOP(
+        self, server: Server, session: Session, envelope: Envelope, arg: str
+    ) -> str:
+        server.hang_up()
+        await server.push("250 Nobody reads this")
+        return "250 Nor this"
+
+    def handle_STARTTLS(self, server: Server, session: Session, envelope: Envelope) -> bool:
+        server.hang_up()
+        return self.good
+
+    async def handle_DISCONNECT(self, server: Server, session: Session) -> None:
+        self.gone += 1
+
+
+def test_a_hook_that_hangs_up() -> None:
+    handler = HangsUp()
+    talk = served(handler)
+    said = talk(b"EHLO me\r\nMAIL FROM:<a@b>\r\nNOOP\r\nRCPT TO:<c@d>\r\n")
+    assert said.endswith("HELP|250 OK")
+    assert talk.server.closed
+    assert talk.server.envelope.mail_from is None
+    assert talk(b"QUIT\r\n") == ""
+    finish(talk.server.aclose())
+    assert handler.gone == 1
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_hook_that_hangs_up_after_the_handshake(good: bool) -> None:
+    talk = served(HangsUp(good=good), ProtocolConfig(starttls=True))
+    talk(b"EHLO me\r\nSTARTTLS\r\n")
+    finish(talk.server.tls_started())
+    assert talk.server.closed
+    assert talk(b"EHLO me\r\n") == ""

@@ -452,6 +452,9 @@ class FakeExchange(ServerClass):
         reply_from(answer)
         self.replies_owed -= 1
 
+    def hang_up(self) -> None:
+        raise NotImplementedError
+
     async def challenge_auth(
         self, challenge: str | bytes, *, encode_to_b64: bool = True
     ) -> bytes | Literal[Missing.MISSING]:

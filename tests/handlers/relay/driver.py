@@ -88,6 +88,9 @@ class FakeServer(Server):
     async def push(self, answer: Answer) -> None:
         raise NotImplementedError
 
+    def hang_up(self) -> None:
+        raise NotImplementedError
+
     async def challenge_auth(
         self, challenge: str | bytes, *, encode_to_b64: bool = True
     ) -> bytes | Literal[Missing.MISSING]:

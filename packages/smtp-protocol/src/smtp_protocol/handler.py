@@ -81,6 +81,14 @@ class Server(Protocol):
             RuntimeError: The command was answered already.
         """
 
+    def hang_up(self) -> None:
+        """Close the connection at once, without a word.
+
+        The transaction is gone, and so is what the client has sent and nobody has answered yet.
+        What the hook returns is not sent. ``handle_DISCONNECT`` is called, after that hook. To end
+        a session with a reply, answer with a 421 instead (RFC 5321 §3.8).
+        """
+
     async def challenge_auth(
         self, challenge: str | bytes, *, encode_to_b64: bool = True
     ) -> bytes | Literal[Missing.MISSING]:

@@ -172,7 +172,7 @@ class HandlerConnection(AnswersCommands):
         except Exception as error:
             self._on_failure(error)
             good = False
-        if not good:
+        if not good and not self.closed:
             self.connection.tls_refused()
 
     async def aclose(self) -> None:
@@ -256,7 +256,18 @@ class HandlerConnection(AnswersCommands):
             ValueError: The text is no reply.
             RuntimeError: The command was answered already.
         """
-        self._send(self._event, reply_from(answer))
+        reply = reply_from(answer)
+        if not self.closed:
+            self._send(self._event, reply)
+
+    def hang_up(self) -> None:
+        """End the session without a word: `answers` returns what was answered before, and no more.
+
+        The transaction is gone; what the hook returns is not sent.
+        """
+        self.connection.close()
+        self.envelope = Envelope()
+        self._body = []
 
     async def challenge_auth(
         self, challenge: str | bytes, *, encode_to_b64: bool = True

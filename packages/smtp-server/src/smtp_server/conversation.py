@@ -105,6 +105,10 @@ class Conversation(Incoming):
     def end_session(self, reply: Reply) -> None:
         """End the session with a 421, whatever is going on."""
 
+    @abstractmethod
+    def hang_up(self) -> None:
+        """Close the connection at once, without a word."""
+
     # What a hook sees.
 
     @property
@@ -129,7 +133,7 @@ class Conversation(Incoming):
             RuntimeError: The command was answered already.
         """
         reply = reply_from(answer)
-        if self._connected:
+        if self._connected and not self._hung_up:
             self._reply(self._event, reply)
             if not self._advancing:  # otherwise it goes out with the replies before it
                 self._flush()

@@ -273,6 +273,13 @@ class Link(asyncio.BufferedProtocol):
             # TLS says its close_notify, and does not wait for the peer's (RFC 8446 §6.1).
             self._timer = self._loop.call_later(0, self._transport.abort)
 
+    def _cut(self) -> None:
+        """Close the connection at once; that it is lost is told in the next turn of the loop."""
+        self._output.clear()
+        if self._connected:
+            self._hung_up = True
+            self._transport.abort()
+
     def _drop(self) -> None:
         """Close the connection at once, and forget it: nobody else might tell that it is lost."""
         if self._connected:

@@ -201,6 +201,20 @@ class SMTP(Entrance):
             self._send(reply)
         self._hang_up(linger=linger)
 
+    def hang_up(self) -> None:
+        """Close the connection at once, without a word.
+
+        The transaction is gone, and so is what the client has sent and nobody has answered yet.
+        What the hook returns is not sent; ``handle_DISCONNECT`` is called after it. Call it in the
+        session's event loop. To end a session with a reply, answer with a 421 instead.
+        """
+        if self._opening or self._connection.state is State.TLS:
+            self._drop()  # the hook is a part of what comes before anything can be said
+            return
+        self._connection.close()
+        self._forget_body()
+        self._cut()
+
     # Gone.
 
     def connection_lost(self, error: Exception | None) -> None:

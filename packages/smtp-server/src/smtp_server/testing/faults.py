@@ -105,14 +105,10 @@ _COMMANDS: Mapping[type[Data | Bdat | StartTls], Step] = {
 
 
 class Connection(SMTP):
-    """A connection that can be cut, and is when the server stops."""
+    """A connection whose every step can fail, and which is cut when the server stops."""
 
     # By the clock of `monotonic`, when its last message was answered.
     _answered = -math.inf
-
-    def cut(self) -> None:
-        """Close the connection without a word."""
-        self._transport.abort()
 
     async def answer_command(self, command: Data | Bdat | StartTls) -> Answer:
         """Let a step without a hook fail as the others do."""
@@ -152,8 +148,8 @@ class FaultyRecorder(Recorder):
         if delay is not None:
             await asyncio.sleep(delay)
         failure = self.failures.take(step, recipient)
-        if failure is CUT and isinstance(server, Connection):
-            server.cut()
+        if failure is CUT:
+            server.hang_up()
         return failure
 
     async def handle_CONNECT(self, server: Server, session: Session, envelope: Envelope) -> Answer:
