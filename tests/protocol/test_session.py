@@ -1,6 +1,7 @@
 """Session and envelope: what is in them, and whose recipients are whose."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
@@ -63,6 +64,96 @@ def test_attributes_of_the_handler() -> None:
     for thing in (Session(), Envelope()):
         setattr(thing, "my_own", 1)  # noqa: B010
         assert vars(thing)["my_own"] == 1
+
+
+@dataclass
+class Greylist:
+    """State of one handler."""
+
+    seen: list[str] = field(default_factory=list)
+
+
+class Score:
+    """State of another."""
+
+    points = 0
+
+
+@pytest.mark.parametrize("make", [Session, Envelope])
+def test_state_of_several_handlers(make: type[Session] | type[Envelope]) -> None:
+    first, second = make(), make()
+    assert "_states" not in vars(first), "it costs nothing who has none"
+    first.state(Greylist).seen.append("x")
+    first.state(Score).points += 1
+    assert first.state(Greylist) is first.state(Greylist)
+    assert (first.state(Greylist).seen, first.state(Score).points) == (["x"], 1)
+    assert (second.state(Greylist).seen, second.state(Score).points) == ([], 0)
+
+
+def test_a_session_shows_itself_and_no_secret() -> None:
+    session = Session(("192.0.2.1", 25))
+    assert repr(session) == f"<Session {session.id} peer=('192.0.2.1', 25) host_name=None>"
+    session.host_name = "client.example\r\n"
+    session.tls = TLSInfo("TLSv1.3", "TLS_AES_128_GCM_SHA256", b"DER")
+    session.authenticated = True
+    session.auth_data = "a secret"
+    session.state(Greylist).seen.append("a secret")
+    shown = repr(session)
+    assert shown.endswith(r"host_name='client.example\r\n' tls='TLSv1.3' authenticated>")
+    assert "secret" not in shown
+
+
+def envelope_of(content: bytes = b"Hi\r\n", *recipients: str, sender: str = "a@b") -> Envelope:
+    """An envelope as a transaction leaves it."""
+    envelope = Envelope()
+    envelope.mail_from = sender
+    for recipient in recipients or ("c@d",):
+        envelope.rcpt_tos.append(recipient)
+        envelope.accept(recipient, RcptOptions())
+    envelope.content = content
+    return envelope
+
+
+def test_an_envelope_shows_itself() -> None:
+    assert repr(Envelope()) == "<Envelope from None to []: 0 octets>"
+    envelope = envelope_of(b"a secret")
+    assert repr(envelope) == "<Envelope from 'a@b' to [Recipient('c@d')]: 8 octets>"
+    options = RcptOptions(["NOTIFY=NEVER"])
+    options.notify = frozenset({"NEVER"})
+    envelope.rcpt_tos.append("e@f")
+    envelope.accept("e@f", options)
+    envelope.mail_options.append("SIZE=3")
+    envelope.mail_options.size = 3
+    assert repr(envelope) == (
+        "<Envelope from 'a@b' MailOptions(['SIZE=3'], size=3) to [Recipient('c@d'), "
+        "Recipient('e@f', RcptOptions(['NOTIFY=NEVER'], notify=frozenset({'NEVER'})))]: 8 octets>"
+    )
+    many = envelope_of(b"", *(f"r{number}@d" for number in range(1000)))
+    assert repr(many).endswith("Recipient('r9@d'), and 990 more]: 0 octets>")
+
+
+def test_envelopes_compare_by_what_is_in_them() -> None:
+    assert envelope_of() == envelope_of()
+    other_options = envelope_of()
+    other_options.mail_options.append("SIZE=3")
+    other_recipient_options = Envelope()
+    other_recipient_options.mail_from = "a@b"
+    other_recipient_options.content = b"Hi\r\n"
+    other_recipient_options.rcpt_tos.append("c@d")
+    other_recipient_options.accept("c@d", RcptOptions(["NOTIFY=NEVER"]))
+    others: list[object] = [
+        envelope_of(b"Ho\r\n"),
+        envelope_of(b"Hi\r\n", "x@y"),
+        envelope_of(sender=""),
+        other_options,
+        other_recipient_options,
+        "an envelope",
+    ]
+    assert all(envelope_of() != other for other in others)
+
+
+def test_equal_envelopes_are_two_keys() -> None:
+    assert len({envelope_of(), envelope_of()}) == 2
 
 
 def test_certificates_are_not_shown() -> None:

@@ -2,6 +2,7 @@
 
 import email.policy
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 
 from smtp_handlers import AsyncMessage, Message
@@ -141,6 +142,24 @@ class Streaming:
         return f"250 {size} octets"
 
 
+@dataclass
+class Seen:
+    """What a handler remembers of a client, or of a message."""
+
+    names: list[str] = field(default_factory=list)
+
+
+class Remembers(Handler):
+    """State of its own."""
+
+    async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> str:
+        session.state(Seen).names.append(envelope.mail_from or "nobody")
+        here: Seen = envelope.state(Seen)
+        if not here.names:
+            server.hang_up()
+        return f"250 {session.state(Seen).names[-1].upper()}"
+
+
 class Farewell:
     """One hook that answers nothing."""
 
@@ -183,6 +202,7 @@ HANDLERS: list[AnyHandler] = [
     PerRecipient(),
     Plain(),
     Streaming(),
+    Remembers(),
     Farewell(),
 ]
 

@@ -73,6 +73,10 @@ class Options(list[str]):
         if isinstance(options, type(self)):
             self.__dict__.update(options.__dict__)
 
+    def __repr__(self) -> str:
+        values = (f"{name}={value!r}" for name, value in self.__dict__.items())
+        return f"{type(self).__name__}({', '.join([super().__repr__(), *values])})"
+
 
 class MailOptions(Options):
     """The parameters of a MAIL command.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from smtp_protocol.options import MailOptions, RcptOptions
 
@@ -23,6 +23,11 @@ __all__ = ["Envelope", "Peer", "Recipient", "Session", "TLSInfo"]
 Peer = tuple[str, int] | str | None
 
 _numbers = count(1)
+
+# How many recipients an envelope's repr has.
+_SHOWN = 10
+
+StateT = TypeVar("StateT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +47,28 @@ class TLSInfo:
     sni: str | None = None
 
 
-class Session:
-    """One client's connection. Handlers may set attributes of their own.
+class _Stateful:
+    """What keeps state for handlers, each kind apart."""
+
+    _states: dict[Callable[[], object], object] | None = None
+
+    def state(self, kind: Callable[[], StateT]) -> StateT:
+        """A handler's own state: the one object of a class that belongs to this.
+
+        Args:
+            kind: The class, which is the key too. It is called without arguments when its object
+                is asked for the first time.
+        """
+        states = self._states
+        if states is None:
+            states = self._states = {}
+        if kind not in states:
+            states[kind] = kind()
+        return cast(StateT, states[kind])
+
+
+class Session(_Stateful):
+    """One client's connection. Handlers may keep state of their own here (`state`).
 
     Attributes:
         peer: The client: host and port, a path, or ``None``; behind a PROXY header the client
@@ -83,6 +108,14 @@ class Session:
     def host_name(self, name: str | None) -> None:
         self._host_name = name
         self._named = True
+
+    def __repr__(self) -> str:
+        facts = [f"Session {self.id}", f"peer={self.peer!r}", f"host_name={self.host_name!r}"]
+        if self.tls is not None:
+            facts.append(f"tls={self.tls.version!r}")
+        if self.authenticated:
+            facts.append("authenticated")
+        return f"<{' '.join(facts)}>"
 
     @property
     def id(self) -> str:
@@ -124,6 +157,10 @@ class Recipient:
     address: str
     options: RcptOptions
 
+    def __repr__(self) -> str:
+        options = f", {self.options!r}" if self.options else ""
+        return f"Recipient({self.address!r}{options})"
+
 
 class _Accepted:
     """The RCPT commands that were accepted, and what each of them has brought.
@@ -158,8 +195,11 @@ class _Accepted:
 _NONE_ACCEPTED = _Accepted()
 
 
-class Envelope:
-    """One message and where it goes. Handlers may set attributes of their own.
+class Envelope(_Stateful):
+    """One message and where it goes. Handlers may keep state of their own here (`state`).
+
+    Two envelopes are equal when sender, recipients, their parameters, and content are. As the key
+    of a mapping an envelope is only itself, for all that can change.
 
     Attributes:
         mail_from: The reverse-path; ``""`` is the null sender, ``None`` is before MAIL.
@@ -181,6 +221,25 @@ class Envelope:
         self._rcpt_tos: list[str] = []
         self.rcpt_options: list[str] = []
         self.content = b""
+
+    def __repr__(self) -> str:
+        options = f" {self.mail_options!r}" if self.mail_options else ""
+        recipients = ", ".join(map(repr, self.recipients[:_SHOWN]))
+        more = f", and {len(self.rcpt_tos) - _SHOWN} more" if len(self.rcpt_tos) > _SHOWN else ""
+        content = f"{len(self.content)} octets"
+        return f"<Envelope from {self.mail_from!r}{options} to [{recipients}{more}]: {content}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Envelope):
+            return NotImplemented
+        return (
+            self.mail_from == other.mail_from
+            and self.mail_options == other.mail_options
+            and self.recipients == other.recipients
+            and self.content == other.content
+        )
+
+    __hash__ = object.__hash__
 
     @property
     def rcpt_tos(self) -> list[str]:
