@@ -146,7 +146,7 @@ class Streaming:
 class Seen:
     """What a handler remembers of a client, or of a message."""
 
-    names: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list[str])
 
 
 class Remembers(Handler):

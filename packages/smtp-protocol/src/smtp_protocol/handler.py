@@ -400,25 +400,26 @@ class HandlesDISCONNECT(Protocol):
     async def handle_DISCONNECT(self, server: Server, session: Session) -> None: ...
 
 
+# A type checker tells of the first few of these why an object is none of them, so those come first
+# that are written most. `Handler`, which has all the hooks, is each of them.
 #: Any object with at least one hook.
 AnyHandler = (
-    Handler
-    | HandlesCONNECT
-    | HandlesHELO
-    | HandlesEHLO
-    | HandlesMAIL
+    HandlesDATA
     | HandlesRCPT
-    | HandlesDATA
+    | HandlesMAIL
     | HandlesSTREAM
-    | HandlesRSET
-    | HandlesNOOP
-    | HandlesQUIT
-    | HandlesVRFY
-    | HandlesEXPN
-    | HandlesHELP
+    | HandlesCONNECT
+    | HandlesEHLO
+    | HandlesHELO
     | HandlesAUTH
     | HandlesSTARTTLS
     | HandlesPROXY
+    | HandlesVRFY
+    | HandlesEXPN
+    | HandlesHELP
+    | HandlesNOOP
+    | HandlesRSET
+    | HandlesQUIT
     | HandlesException
     | HandlesDISCONNECT
 )

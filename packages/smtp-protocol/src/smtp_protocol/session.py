@@ -239,7 +239,8 @@ class Envelope(_Stateful):
             and self.content == other.content
         )
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
     @property
     def rcpt_tos(self) -> list[str]:
