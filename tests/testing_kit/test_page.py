@@ -33,7 +33,11 @@ def test_the_tests_pass(pytester: pytest.Pytester) -> None:
     (pytester.path / "pyproject.toml").unlink()
     written = sum(text.count("\ndef test_") for text in programs().values())
     assert written >= 7
-    pytester.runpytest_subprocess(*OPTIONS).assert_outcomes(passed=written)
+    written += sum(text.count("\nasync def test_") for text in programs().values())
+    options = [option for option in OPTIONS if option != "no:asyncio"]
+    options.remove("-p")  # the one before it
+    loop = "asyncio_default_fixture_loop_scope=function"  # it warns unless this is set
+    pytester.runpytest_subprocess(*options, "-o", loop).assert_outcomes(passed=written)
 
 
 def test_the_settings_are_good(pytester: pytest.Pytester) -> None:

@@ -213,3 +213,84 @@ def test_one(smtpd, number):
     assert message["Subject"] == str(number)
 """
     run_apart(pytester, tests, "-n", "3").assert_outcomes(passed=20)
+
+
+OTHER_PLUGIN = """
+import pytest
+
+@pytest.fixture{arguments}
+def {function}():
+    return "of the other"
+"""
+
+GIVES_WAY = """
+def test_one(smtpd, smtp_test_server):
+    assert smtpd == "of the other"
+    send(smtp_test_server)
+    assert len(smtp_test_server.messages) == 1
+
+@pytest.mark.smtp(ident="marker")
+def test_other_name_has_the_marker(smtpd_factory, smtp_test_server_factory):
+    assert smtpd_factory is smtp_test_server_factory
+    assert smtpd_factory(tls="implicit").tls == "implicit"
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "function"), [("", "smtpd"), ('(name="smtpd")', "_smtpd"), ("()", "smtpd")]
+)
+@pytest.mark.parametrize("order", ["before", "behind"])
+def test_smtpd_gives_way_to_another_plugin_whichever_is_loaded_first(
+    pytester: pytest.Pytester, arguments: str, function: str, order: str
+) -> None:
+    other = OTHER_PLUGIN.format(arguments=arguments, function=function)
+    pytester.makepyfile(other_plugin=other)
+    names = ["other_plugin", "_smtp_server_pytestplugin"]
+    if order == "behind":
+        names.reverse()
+    # Without the entry points, so that the order is ours.
+    options = ["--disable-plugin-autoload", *(part for name in names for part in ("-p", name))]
+    pytester.makepyfile(SEND + GIVES_WAY)
+    result = pytester.runpytest_subprocess("-W", "error", "--strict-markers", *options)
+    result.assert_outcomes(passed=2)
+
+
+def test_smtpd_gives_way_to_a_plugin_of_the_conftest(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(other_plugin=OTHER_PLUGIN.format(arguments="", function="smtpd"))
+    pytester.makeconftest('pytest_plugins = ["other_plugin"]')
+    run_apart(pytester, GIVES_WAY).assert_outcomes(passed=2)
+
+
+def test_smtpd_gives_way_to_a_conftest(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(OTHER_PLUGIN.format(arguments="", function="smtpd"))
+    run(pytester, GIVES_WAY).assert_outcomes(passed=2)
+
+
+def test_a_conftest_may_build_on_smtpd(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture
+        def smtpd(smtpd):
+            smtpd.fail_next("MAIL", 550)
+            return smtpd
+        """
+    )
+    tests = """
+def test_one(smtpd, smtp_test_server):
+    assert smtpd is smtp_test_server
+    with pytest.raises(smtplib.SMTPSenderRefused):
+        send(smtpd)
+"""
+    run(pytester, tests).assert_outcomes(passed=1)
+
+
+def test_smtpd_factory_gives_way_by_itself(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(other_plugin=OTHER_PLUGIN.format(arguments="", function="smtpd_factory"))
+    tests = """
+def test_one(smtpd, smtp_test_server, smtpd_factory):
+    assert smtpd is smtp_test_server
+    assert smtpd_factory == "of the other"
+"""
+    run_apart(pytester, tests, "-p", "other_plugin").assert_outcomes(passed=1)

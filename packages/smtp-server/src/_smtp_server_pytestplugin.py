@@ -1,4 +1,4 @@
-"""The pytest plugin of smtp-server: as long as no test uses its fixture, it imports nothing.
+"""The pytest plugin of smtp-server: as long as no test uses a fixture of it, it imports nothing.
 
 It is no module of the package for that reason: pytest imports it in every run, and `smtp_server`
 would come with it.
@@ -6,13 +6,14 @@ would come with it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from smtp_server.testing import SMTPServer
+    from smtp_server.testing import SMTPServer, SMTPServerFactory
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,9 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def smtpd(request: pytest.FixtureRequest) -> Iterator[SMTPServer]:
-    """A mail server on a free port, which keeps what it gets; see `smtp_server.testing`."""
-    from smtp_server.testing import SMTPServer  # noqa: PLC0415 not before it is needed
+def smtp_test_server_factory(request: pytest.FixtureRequest) -> Iterator[SMTPServerFactory]:
+    """Start mail servers: ``smtpd_factory(tls="starttls")``; see `smtp_server.testing`."""
+    from smtp_server.testing import SMTPServerFactory  # noqa: PLC0415 not before it is needed
 
     arguments: dict[str, Any] = {
         "tls": request.config.getini("smtp_tls") or None,
@@ -42,5 +43,50 @@ def smtpd(request: pytest.FixtureRequest) -> Iterator[SMTPServer]:
         if marker.args:
             raise TypeError(f"the smtp marker takes keywords alone, not {marker.args}")
         arguments.update(marker.kwargs)
-    with SMTPServer(**arguments) as server:
-        yield server
+    with SMTPServerFactory(**arguments) as factory:
+        yield factory
+
+
+@pytest.fixture
+def smtp_test_server(smtp_test_server_factory: SMTPServerFactory) -> SMTPServer:
+    """A mail server on a free port, which keeps what it gets; see `smtp_server.testing`."""
+    return smtp_test_server_factory()
+
+
+# The short names. pytest takes the fixture of the plugin that it has loaded last, which may be
+# ours or another one; so each of ours is there only where no other plugin has one of its name.
+
+
+class _Smtpd:
+    @pytest.fixture
+    def smtpd(self, smtp_test_server: SMTPServer) -> SMTPServer:
+        """A mail server on a free port, which keeps what it gets; see `smtp_server.testing`."""
+        return smtp_test_server
+
+
+class _SmtpdFactory:
+    @pytest.fixture
+    def smtpd_factory(self, smtp_test_server_factory: SMTPServerFactory) -> SMTPServerFactory:
+        """Start mail servers: ``smtpd_factory(tls="starttls")``; see `smtp_server.testing`."""
+        return smtp_test_server_factory
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Add the short names that are free, before pytest collects the fixtures of the plugins."""
+    manager = session.config.pluginmanager
+    # The fixtures of a conftest go before those of all plugins, and may be made from ours.
+    others = [plugin for name, plugin in manager.list_name_plugin() if "conftest.py" not in name]
+    for name, plugin in (("smtpd", _Smtpd()), ("smtpd_factory", _SmtpdFactory())):
+        if not any(_has_fixture(other, name) for other in others):
+            manager.register(plugin, f"smtp_server_{name}")
+
+
+def _has_fixture(plugin: object, name: str) -> bool:
+    """Whether a plugin has a fixture of this name."""
+    fixture = type(smtp_test_server)
+    for attribute in dir(plugin):
+        value = inspect.getattr_static(plugin, attribute, None)
+        if isinstance(value, fixture) and name in (attribute, getattr(value, "name", None)):
+            return True
+    return False

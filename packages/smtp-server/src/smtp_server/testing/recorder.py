@@ -1,6 +1,5 @@
 """Recorder: keeps what comes, in memory; a test in whatever thread or loop may look and wait."""
 
-import asyncio
 import email
 import email.policy
 import threading
@@ -11,6 +10,7 @@ from email.parser import BytesHeaderParser
 from functools import cached_property
 
 from smtp_protocol import Answer, Envelope, Handler, Server, Session, replies
+from smtp_server.testing.waiting import in_event_loop, wait_for_future
 
 __all__ = ["Recorder"]
 
@@ -89,7 +89,7 @@ class Recorder(Handler):
                 `wait_for_async`.
         """
         future = self._arrival(count)
-        if not future.done() and _in_event_loop():
+        if not future.done() and in_event_loop():
             future.cancel()
             raise RuntimeError("wait_for would block the event loop: await wait_for_async")
         try:
@@ -106,12 +106,14 @@ class Recorder(Handler):
         *,
         timeout: float = 10.0,  # noqa: ASYNC109 the error tells it
     ) -> list[EmailMessage]:
-        """Wait as `wait_for` does, without blocking the event loop."""
+        """Wait as `wait_for` does, without blocking the event loop, asyncio's or trio's."""
+        future = self._arrival(count)
         try:
-            async with asyncio.timeout(timeout):
-                await asyncio.wrap_future(self._arrival(count))
+            await wait_for_future(future, timeout)
         except TimeoutError:
             raise self._too_few(count, timeout) from None
+        finally:
+            future.cancel()
         return self.messages
 
     def clear(self) -> None:
@@ -164,11 +166,3 @@ def _subject(message: EmailMessage) -> str:
         return str(message["Subject"])
     except Exception:
         return "(not to be read)"
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

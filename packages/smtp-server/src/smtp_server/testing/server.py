@@ -22,6 +22,7 @@ from smtp_server.testing.faults import (
     FaultyRecorderWithAuth,
     Step,
 )
+from smtp_server.testing.waiting import in_thread
 
 __all__ = ["SMTPServer", "TLSMode"]
 
@@ -41,7 +42,9 @@ class _Controller(Controller):
 
 
 class SMTPServer:
-    """A server for tests, in a thread of its own. Use it as a context manager, or `start` it.
+    """A server for tests, in a thread of its own.
+
+    Use it as a context manager, with ``async with`` in an event loop, or `start` it.
 
     Args:
         tls: ``"starttls"``, which clients then have to use; ``"implicit"`` for TLS from the
@@ -112,10 +115,11 @@ class SMTPServer:
         self.port = controller.port
 
     def stop(self, grace: float = 0.1) -> None:
-        """Stop the server. Does nothing when it does not run.
+        """Stop the server, and cut the connections. Does nothing when it does not run.
 
         Args:
-            grace: Seconds that clients have to say QUIT, before their connections are cut.
+            grace: Seconds that a client has to say QUIT which has just had the answer to its
+                message. Nobody else is waited for.
         """
         if self._controller is not None:
             self._controller.stop(grace)
@@ -132,6 +136,22 @@ class SMTPServer:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await in_thread(self.start)
+        except BaseException:
+            self.stop()  # it was cancelled when the server had begun
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await in_thread(self.stop)
 
     # What has come.
 
