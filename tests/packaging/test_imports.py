@@ -21,8 +21,13 @@ ARROWS = {
     "smtp_handlers": {"smtp_handlers", "smtp_protocol"},
     "smtp_server": {"smtp_server", "smtp_protocol"},
 }
-# Beside these and the standard library: what an extra brings.
-THIRD_PARTY = {"smtp_protocol": set[str](), "smtp_handlers": set[str](), "smtp_server": {"uvloop"}}
+# Beside these and the standard library: what an extra brings, and what the testing kit imports only
+# where a test runs in it.
+THIRD_PARTY = {
+    "smtp_protocol": set[str](),
+    "smtp_handlers": set[str](),
+    "smtp_server": {"uvloop", "trio"},
+}
 # smtp_protocol does no input or output and reads no clock.
 NOT_AT_RUN_TIME = {
     "smtp_protocol": {"asyncio", "logging", "socket", "ssl", "threading", "time"},
