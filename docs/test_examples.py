@@ -1,6 +1,8 @@
 """Each program in docs/examples, run as its reader would run it, with smtplib as its client."""
 
 import ast
+import base64
+import json
 import mailbox
 import os
 import re
@@ -14,8 +16,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
+from typing import ClassVar
 
 import pytest
 from tests.handlers.upstreams import make_certificate
@@ -137,16 +142,131 @@ def test_print_mail() -> None:
 
 
 def test_custom_verb() -> None:
-    with running("custom_verb.py") as (process, port):
+    with running("custom_verb.py", TOKEN="12345") as (process, port):
         with client(port) as smtp:
             assert smtp.docmd("PING") == (250, b"PONG")
             assert smtp.docmd("ping", "me") == (250, b"PONG me")
             assert smtp.docmd("WHOAMI")[1].startswith(b"nobody at ")
             smtp.ehlo("me.example")
             assert smtp.docmd("WHOAMI")[1].startswith(b"me.example at ")
-            assert smtp.docmd("HELP", "ping") == (214, b"Syntax: PING [text]")
             assert smtp.docmd("PONG")[0] == 500
+            with pytest.raises(smtplib.SMTPSenderRefused, match="530"):
+                smtp.sendmail("anne@example.com", ["bart@example.com"], MAIL)
+            assert smtp.docmd("AUTH", "X-TOKEN *5")[0] == 501
+            assert smtp.docmd("AUTH", f"X-TOKEN {base64.b64encode(b'54321').decode()}")[0] == 535
+            assert smtp.docmd("AUTH", "X-TOKEN") == (334, base64.b64encode(b"Token:"))
+            assert smtp.docmd(base64.b64encode(b"12345").decode())[0] == 235
+            assert smtp.docmd("WHOAMI")[1].startswith(b"robot at ")
+            assert smtp.docmd("HELP", "ping") == (214, b"Syntax: PING [text]")
+            smtp.sendmail("anne@example.com", ["bart@example.com"], MAIL)
         press_enter(process)
+
+
+def test_custom_verb_without_a_token_lets_nobody_in() -> None:
+    with running("custom_verb.py", TOKEN="") as (_, port), client(port) as smtp:
+        smtp.ehlo("me.example")
+        assert smtp.docmd("AUTH", "X-TOKEN =")[0] == 501
+        assert smtp.docmd("AUTH", "X-TOKEN") == (334, base64.b64encode(b"Token:"))
+        assert smtp.docmd("")[0] == 535
+
+
+class Hooks(BaseHTTPRequestHandler):
+    """A web server for the forwarder: the subject of a mail is the status that it answers."""
+
+    bodies: ClassVar[list[dict[str, object]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.bodies.append(body)
+        self.send_response(int(body["subject"]))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_webhook_forwarder() -> None:
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Hooks) as web,
+        running("webhook_forwarder.py", f"http://127.0.0.1:{web.server_port}/") as (process, port),
+    ):
+        serving = Thread(target=web.serve_forever)
+        serving.start()
+        try:
+            with client(port) as smtp:
+                codes = []
+                for status in (200, 202, 400, 422, 401, 503):
+                    smtp.ehlo_or_helo_if_needed()
+                    smtp.mail("anne@example.com")
+                    smtp.rcpt("bart@example.com")
+                    odd = "Content-Type: text/plain; charset=no-such"
+                    codes.append(smtp.data(f"Subject: {status}\r\n{odd}\r\n\r\nHi!\r\n")[0])
+        finally:
+            web.shutdown()
+            serving.join()
+        web.server_close()
+        with client(port) as smtp, pytest.raises(smtplib.SMTPDataError, match="451"):
+            smtp.sendmail("anne@example.com", ["bart@example.com"], MAIL)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+        assert (process.returncode, errors.startswith("failed: ")) == (0, True), errors
+    assert codes == [250, 250, 554, 554, 451, 451]
+    assert Hooks.bodies[0] == {
+        "from": "anne@example.com",
+        "to": ["bart@example.com"],
+        "subject": "200",
+        "text": "Hi!\n",
+    }
+
+
+def with_attachments(*names: str) -> str:
+    message = EmailMessage()
+    message["Subject"] = "Files"
+    message.set_content("Here they are.\n")
+    for name in names:
+        message.add_attachment(f"this is {name}".encode(), "x", "y", filename=name)
+    return message.as_string()
+
+
+def test_attachment_saver(tmp_path: Path) -> None:
+    names = [
+        "a.txt",
+        "a.txt",
+        "../../up.txt",
+        "..",
+        ".hidden",
+        "C:\\x\\c.exe",
+        "€ 1/ä b.pdf",
+        "x" * 300,
+    ]
+    with running("attachment_saver.py", str(tmp_path)) as (process, port):
+        with client(port) as smtp:
+            smtp.sendmail("anne@example.com", ["b@example.com"], with_attachments(*names))
+            expected = f"anne@example.com sends {'x' * 50}"
+            assert len(lines_until(process, expected)) == len(names)
+            smtp.sendmail("anne@example.com", ["b@example.com"], MAIL)
+        press_ctrl_c(process)
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert written == {
+        "a.txt": "this is a.txt",
+        "a-1.txt": "this is a.txt",
+        "up.txt": "this is ../../up.txt",
+        "attachment": "this is ..",
+        "hidden": "this is .hidden",
+        "c.exe": "this is C:\\x\\c.exe",
+        "ä_b.pdf": "this is € 1/ä b.pdf",
+        "x" * 50: f"this is {'x' * 300}",
+    }
+    assert [path for path in tmp_path.parent.iterdir() if path.name == "up.txt"] == []
+
+
+def test_attachment_saver_has_no_room(tmp_path: Path) -> None:
+    with (
+        running("attachment_saver.py", str(tmp_path / "no such folder")) as (_, port),
+        client(port) as smtp,
+        pytest.raises(smtplib.SMTPDataError, match="452"),
+    ):
+        smtp.sendmail("anne@example.com", ["b@example.com"], with_attachments("a.txt"))
 
 
 def test_inside_asyncio() -> None:
