@@ -11,7 +11,6 @@ import hmac
 import os
 import ssl
 import sys
-from argparse import ArgumentParser
 
 from smtp_handlers import Proxy, RateLimit, RequireAuth
 from smtp_protocol import LoginPassword, Session
@@ -36,7 +35,7 @@ async def main(certificate: str, url: str, port: int = 0) -> None:
     """Relay mail until somebody presses Ctrl-C."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
-    proxy = Proxy.from_cli(ArgumentParser(), url)
+    proxy = Proxy.from_url(url)
     handler = RateLimit(RequireAuth(proxy), messages=100, per=3600, key=who)
     async with serve(
         handler, "localhost", port, tls_context=context, auth_callback=is_right
