@@ -5,7 +5,14 @@ import contextlib
 import logging
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Any
 
@@ -459,6 +466,34 @@ async def test_a_plain_function_that_fails() -> None:
     for way in WAYS:
         if way.hook.startswith("handle_"):
             await try_them(way, ("Exception", "SystemExit", "CancelledError"), plain=True)
+
+
+@pytest.mark.parametrize("error", RAISED)
+async def test_a_stream_that_fails_while_its_answer_is_awaited(error: str) -> None:
+    """What a task of its own ends with is not what every coroutine can be told."""
+
+    class Late(Base):
+        async def handle_STREAM(
+            self,
+            server: Server,
+            session: Session,
+            envelope: Envelope,
+            chunks: AsyncIterator[bytes],
+        ) -> object:
+            async for _ in chunks:
+                pass
+            await asyncio.sleep(SHORT)
+            return self.fail()
+
+    handler = Late(error)
+    (way,) = [way for way in WAYS if way.hook == "handle_STREAM"]
+    with watching() as watch:
+        service = service_with(way, handler)
+        async with asyncio.timeout(DEADLINE), leaving_nothing(), service:
+            reply = await outcome(service, way, "tcp", False, handler)
+            assert reply == b"451 Local error in processing\r\n"
+            await the_end(service, handler)
+    no_noise(watch)
 
 
 # Cancelled from elsewhere.

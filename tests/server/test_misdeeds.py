@@ -13,6 +13,7 @@ from tests.server.peers import PROXY_HEADER, Peer, Watch, leaving_nothing, watch
 from tests.server.secure import shared_server_context
 from tests.server.support import DEADLINE, eventually
 
+from smtp_handlers import Sink
 from smtp_protocol import MECHANISMS, AuthResult, Envelope, Handler, Server, Session
 from smtp_server import SMTP, Service, serve
 
@@ -399,3 +400,71 @@ async def test_what_a_peer_does_is_an_error_of_ours(
     assert watch.said(logging.WARNING) == []
     assert watch.unraisable == []
     assert capfd.readouterr().err == ""
+
+
+# What asyncio's transports do not bear.
+
+
+class Transport(asyncio.Transport):
+    """A connection that there is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep what is written."""
+        self.written += data
+
+    def close(self) -> None:
+        """Note it."""
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        """Whether it was."""
+        return self.closing
+
+    def can_write_eof(self) -> bool:
+        """Whether there is half of it."""
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        """Nothing waits."""
+        return 0
+
+
+async def test_a_connection_is_closed_where_asyncio_is_about_to_do_so() -> None:
+    """In ``resume_writing``: asyncio would tell twice, and fail, that it is lost."""
+    protocol, transport = SMTP(Sink()), Transport()
+    protocol.connection_made(transport)
+    protocol.pause_writing()
+    protocol.data_received(b"QUIT\r\n")
+    protocol.resume_writing()
+    assert not transport.closing
+    await eventually(lambda: transport.closing)
+    assert transport.written.endswith(b"221 Bye\r\n")
+    protocol.connection_lost(None)
+
+
+async def test_a_connection_that_is_being_lost_is_written_to() -> None:
+    """asyncio warns of that, after a few times."""
+    protocol, transport = SMTP(Sink()), Transport()
+    protocol.connection_made(transport)
+    greeting, transport.closing = transport.written, True
+    protocol.data_received(b"NOOP\r\n" * 1000)
+    await asyncio.sleep(SHORT)
+    assert transport.written == greeting
+    protocol.connection_lost(None)
+
+
+async def test_many_commands_keep_others_waiting() -> None:
+    """They are worked through in turns, with one reply each, in their order."""
+    protocol, transport = SMTP(Sink(), hostname="mx.test", ident="x"), Transport()
+    protocol.connection_made(transport)
+    protocol.data_received(b"NOOP\r\n" * 1000 + b"RSET\r\nQUIT\r\n")
+    assert transport.written.count(b"250 OK\r\n") < 200
+    protocol.data_received(b"NOOP\r\n")  # behind QUIT
+    await eventually(lambda: transport.closing)
+    assert transport.written == b"220 mx.test x\r\n" + b"250 OK\r\n" * 1001 + b"221 Bye\r\n"
+    protocol.connection_lost(None)

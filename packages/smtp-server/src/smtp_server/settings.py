@@ -114,7 +114,7 @@ class Settings:
         timeout: How long a client may be silent, in seconds; ``None`` for ever.
         data_timeout: The same while it sends a message; ``None`` for the same as ``timeout``.
         handler_timeout: How long a hook may take, in seconds, before its client gets 451 and it
-            is cancelled.
+            is cancelled. The time in which it waits for the client, in AUTH, does not count.
         tls_handshake_timeout: How long a handshake may take, in seconds.
         greeting_delay: Seconds before the greeting; who talks earlier gets 421.
         auth_required: Whether mail can only be sent after AUTH (RFC 4954).
