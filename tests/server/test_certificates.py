@@ -1,7 +1,9 @@
 """TLS: contexts that can be made anew, and what a handshake in memory agrees upon."""
 
 import asyncio
+import socket
 import ssl
+import sys
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from tests.server.secure import (
     step,
 )
 
-from smtp_server.tls import Certificates, start_tls, tls_info
+from smtp_server.tls import Certificates, has_ended, start_tls, tls_info
 
 
 def careless() -> ssl.SSLContext:
@@ -115,6 +117,25 @@ def test_what_is_no_context(source: Any) -> None:
 
 
 # The handshake of a connection.
+
+
+def test_a_connection_that_is_lost_right_behind_its_handshake() -> None:
+    """Its TLS then says that there was none."""
+    tls = server_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    info = tls_info(tls)
+    assert (info.cipher, info.peer_certificate, info.sni) == ("", None, None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it does not tell")
+def test_the_end_of_a_peer_is_seen_before_it_is_read() -> None:
+    here, there = socket.socketpair()
+    transport = FakeTransport()
+    transport.extra["socket"] = here
+    with here, there:
+        there.send(b"unread")
+        assert not has_ended(transport)
+        there.shutdown(socket.SHUT_WR)
+        assert has_ended(transport)
 
 
 async def begin(loop: FakeLoop, transport: FakeTransport) -> asyncio.Transport:

@@ -310,6 +310,17 @@ def test_a_challenge_for_somebody_who_has_gone(loop: FakeLoop) -> None:
     assert handler.results == [MISSING]
 
 
+def test_a_mechanism_that_asks_on_when_its_client_has_given_up(loop: FakeLoop) -> None:
+    async def ask_twice(server: Server) -> object:
+        return [await server.challenge_auth("Who?"), await server.challenge_auth("And now?")]
+
+    handler = Asks(ask_twice)
+    peer = asking(loop, handler)
+    assert codes(peer.tell("*")) == ["501"]
+    assert handler.results == [[MISSING, MISSING]]
+    assert peer.tell("NOOP") != ""
+
+
 def test_a_challenge_is_a_part_of_auth(loop: FakeLoop, caplog: pytest.LogCaptureFixture) -> None:
     assert talk(loop, Asks(challenge)).tell("NOOP") == ERROR
     assert "a challenge is a part of AUTH" in caplog.text
@@ -527,6 +538,35 @@ def test_a_transaction_that_is_reset_has_no_message(loop: FakeLoop) -> None:
     assert peer.tell("RSET") == "250 OK\r\n"
     loop.turn()
     assert handler.ends == ["BodyAborted"]
+
+
+def test_a_message_is_told_of_where_that_is_wanted(
+    loop: FakeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "smtp_server")
+    talk(loop, Keeps()).tell(*TRANSACTION, "DATA", "one", ".")
+    assert "Message from 'a@example.com' to 'b@example.com', 5 octets: '250 Kept'" in caplog.text
+
+
+def test_what_a_hook_left_in_the_envelope_is_its_failure(
+    loop: FakeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Breaks(Handler):
+        async def handle_MAIL(
+            self,
+            server: Server,
+            session: Session,
+            envelope: Envelope,
+            address: str,
+            mail_options: MailOptions,
+        ) -> str:
+            broken: Any = None
+            envelope.mail_options = broken
+            return "250 OK"
+
+    peer = talk(loop, Breaks())
+    assert codes(peer.tell(HELLO, "MAIL FROM:<a@example.com> SIZE=3")) == ["250", "421"]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
 # The end.

@@ -663,6 +663,11 @@ def test_what_a_future_cannot_hand_on(error: BaseException) -> None:
     assert failure.__cause__ is error
 
 
+def test_what_a_future_can_hand_on_stays_what_it_is() -> None:
+    error = ValueError()
+    assert failure_in_future(error) is error
+
+
 def test_a_hook_is_thrown_away_with_its_loop() -> None:
     """Nothing is made of that: there is nobody to tell."""
     with pytest.raises(GeneratorExit):

@@ -324,6 +324,20 @@ def test_nothing_is_written_where_nobody_is_any_more(echo: Echo, peer: FakePeer)
     assert peer.transport.take() == ""
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_inside_tls_the_peers_end_is_looked_for_while_it_is_not_read(
+    echo: Echo, loop: FakeLoop, ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the end of everything, and nobody tells it."""
+    monkeypatch.setattr("smtp_server.link.has_ended", lambda transport: ended)
+    transport = FakeTransport(half_closes=False)
+    peer = FakePeer(echo, loop, transport)
+    echo._read(False)
+    echo._output.append(b"hello")
+    echo._flush()
+    assert peer.transport.take() == ("" if ended else "hello")
+
+
 def test_nothing_is_waited_for_after_the_end(echo: Echo, peer: FakePeer, loop: FakeLoop) -> None:
     echo._watch_time(LIMIT)
     echo._hang_up(linger=True)

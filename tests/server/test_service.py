@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.server.secure import connect_tls, shared_server_context
 from tests.server.support import (
     DEADLINE,
     SHORT,
@@ -445,3 +448,44 @@ async def test_no_descriptor_is_lost() -> None:
         async with dialogue(Sink()) as client:
             await client.ask("QUIT")
     await eventually(lambda: descriptors() <= before)
+
+
+# TLS from the beginning.
+
+
+@pytest.mark.parametrize("watched", [True, False])
+async def test_tls_begins_with_the_connection(
+    watched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on Windows, whose event loop cannot watch a socket."""
+    if not watched:
+
+        def refuse(*_: object) -> None:
+            raise NotImplementedError
+
+        monkeypatch.setattr("smtp_server.service.TLSListener", refuse)
+    service = serve(Sink(), "127.0.0.1", 0, ssl_context=shared_server_context())
+    async with service, await connect_tls(tcp_address(service)) as client:
+        assert (await client.reply()).startswith("220 ")
+        assert await client.ask("NOOP") == "250 OK"
+
+
+def test_all_contexts_are_made_anew_though_one_fails() -> None:
+    asked: list[str] = []
+
+    def first() -> ssl.SSLContext:
+        asked.append("first")
+        if len(asked) > 2:
+            raise OSError("no such file")
+        return shared_server_context()
+
+    def second() -> ssl.SSLContext:
+        asked.append("second")
+        return shared_server_context()
+
+    service = Service(partial(SMTP, Sink(), tls_context=second), ssl_context=first)
+    service.setups.make(partial(SMTP, Sink(), tls_context=second))
+    assert asked == ["first", "second"]
+    with pytest.raises(OSError, match="no such file"):
+        service.reload_tls()
+    assert asked == ["first", "second", "first", "second"]
