@@ -1,6 +1,7 @@
 """Moved: what the older library's users set or override is used here, or refused with its place."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.server.support import Keeper
@@ -8,7 +9,7 @@ from tests.server.support import Keeper
 from smtp_handlers import Sink
 from smtp_protocol import Envelope, Handler, Server, Session
 from smtp_server import LMTP, SMTP, Controller
-from smtp_server.moved import CONTROLLER, SMTP_NAMES
+from smtp_server.moved import CONTROLLER, KEYWORDS, SMTP_NAMES
 
 PAGE = Path(__file__).parents[2] / "docs" / "moving-from-aiosmtpd.rst"
 
@@ -91,4 +92,12 @@ def test_whatever_the_older_protocol_has_is_here_or_refused() -> None:
 
 @pytest.mark.parametrize("name", [*CONTROLLER, *SMTP_NAMES, "process_message"])
 def test_the_page_on_moving_tells_of_every_name(name: str) -> None:
+    assert name in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", KEYWORDS)
+def test_a_keyword_of_theirs_is_refused_with_what_to_write(name: str) -> None:
+    keywords: dict[str, Any] = {name: {}}
+    with pytest.raises(TypeError, match=f"no keyword '{name}'; give what is in it"):
+        Controller(Sink(), **keywords)
     assert name in PAGE.read_text(encoding="utf-8")

@@ -11,6 +11,7 @@ from smtp_server.controller import (
     UnthreadedController,
 )
 from smtp_server.lmtp import LMTP
+from smtp_server.observers import Observer
 from smtp_server.service import Service, serve
 from smtp_server.settings import AuthCallback, Authenticator, SharedKeywords, SMTPKeywords
 from smtp_server.smtp import SMTP
@@ -25,6 +26,7 @@ __all__ = [
     "AuthCallback",
     "Authenticator",
     "Controller",
+    "Observer",
     "SMTPKeywords",
     "Service",
     "SharedKeywords",

@@ -42,7 +42,8 @@ from smtp_server.bodies import StreamedBody
 from smtp_server.dispatch import answer, answer_built_in, current_task, untimed
 from smtp_server.incoming import Incoming
 from smtp_server.limits import Budget
-from smtp_server.log import command_answered, commands_logger, logger, message_came, refused
+from smtp_server.log import commands_logger, logger, message_came, refused
+from smtp_server.observers import tell
 from smtp_server.setup import Setup
 from smtp_server.verbs import method_name
 
@@ -69,10 +70,10 @@ class Conversation(Incoming):
         "_advancing",
         "_connection",
         "_event",
+        "_observed",
         "_response",
         "_stopping",
         "_telling",
-        "_verbose",
         "budget",
         "clock",
         "trusted",
@@ -91,9 +92,12 @@ class Conversation(Incoming):
         self._event: Event = _CONNECTED
         # The response to a challenge of AUTH that a hook waits for.
         self._response: asyncio.Future[bytes | None] | None = None
-        # Whether messages, and whether commands are logged: looked at once for the connection.
+        # Whether messages are logged, and whether somebody is told of each reply: looked at once
+        # for the connection.
         self._telling = logger.isEnabledFor(logging.DEBUG)
-        self._verbose = self._telling and commands_logger.isEnabledFor(logging.DEBUG)
+        self._observed = setup.settings.observer is not None or (
+            self._telling and commands_logger.isEnabledFor(logging.DEBUG)
+        )
         self._advancing = False
         self._stopping = False
 
@@ -362,8 +366,8 @@ class Conversation(Incoming):
     def _send(self, reply: Reply, event: Event | None = None) -> None:
         """Put a reply on the wire; nothing else does."""
         self._output.append(self._connection.send(reply))
-        if self._verbose:
-            command_answered(self.session, event, reply)
+        if self._observed:
+            tell(self.setup.settings.observer, self.session, event, reply)
 
     def _moved(self, event: Event, before: State, after: State) -> None:
         """Do what goes with the state in which the session is now."""

@@ -53,6 +53,8 @@ def refused(session: Session, event: Event | None, reply: Reply) -> None:
 
 def command_answered(session: Session, event: Event | None, reply: Reply) -> None:
     """Tell of one command and its reply."""
+    if not commands_logger.isEnabledFor(logging.DEBUG):
+        return  # before anything is made of it
     # A client that does not wait may send its password where it is no known command.
     what = "Unknown()" if reply is replies.UNKNOWN_COMMAND else repr(event)
     write_record(commands_logger, logging.DEBUG, session, "%s: %s", what, reply)

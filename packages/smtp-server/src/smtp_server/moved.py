@@ -47,6 +47,11 @@ SMTP_NAMES: Mapping[str, str] = {
     "_timeout_cb": _TIME,
 }
 
+#: Keywords of theirs that are none here.
+KEYWORDS: Mapping[str, str] = {
+    "server_kwargs": "give what is in it as keywords themselves",
+}
+
 
 def refuse_names(owner: str, names: Iterable[str], moved: Mapping[str, str]) -> None:
     """Refuse what somebody has set or overridden, if it would do nothing.

@@ -9,6 +9,7 @@ from smtp_protocol import AddressSyntax, AuthResult, BareNewline, Envelope, Serv
 from smtp_protocol.auth import BUILT_IN
 from smtp_protocol.extensions import check_extensions
 from smtp_server.networks import UNIX
+from smtp_server.observers import Observer
 from smtp_server.tls import TLSSource
 
 __all__: list[str] = []
@@ -59,6 +60,7 @@ class SharedKeywords(TypedDict, total=False):
     max_connections: int | None
     max_connections_per_host: int | None
     ipv6_prefix: int
+    observer: Observer | None
 
 
 class SMTPKeywords(SharedKeywords, total=False):
@@ -146,6 +148,7 @@ class Settings:
         max_connections_per_host: The same for the clients of one address, or of one network of
             IPv6, where a client has many.
         ipv6_prefix: How many bits of an IPv6 address tell clients apart, 1 to 128.
+        observer: Is told each reply; see `Observer`.
         loop: The event loop; the running one by default.
 
     Raises:
@@ -188,6 +191,7 @@ class Settings:
     max_connections: int | None = None
     max_connections_per_host: int | None = None
     ipv6_prefix: int = 64
+    observer: Observer | None = None
     loop: asyncio.AbstractEventLoop | None = None
 
     def __post_init__(self) -> None:

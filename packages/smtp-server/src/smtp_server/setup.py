@@ -13,7 +13,7 @@ from typing import ClassVar, TypeVar
 from smtp_protocol import AnyHandler, BodyEnd, Connected, Event, Hooks, Mechanism, ProtocolConfig
 from smtp_protocol.calls import CALLS, AnswersCommands, Begin, quick_calls
 from smtp_protocol.commands import Unknown
-from smtp_server.moved import SMTP_NAMES, refuse_names, refuse_process_message
+from smtp_server.moved import KEYWORDS, SMTP_NAMES, refuse_names, refuse_process_message
 from smtp_server.networks import Networks
 from smtp_server.settings import Settings, SMTPKeywords
 from smtp_server.tls import Certificates
@@ -225,6 +225,7 @@ def _settings(keywords: SMTPKeywords) -> Settings:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            hint = f"; {KEYWORDS[name]}" if name in KEYWORDS else hint
             raise TypeError(f"there is no keyword {name!r}{hint}")
     return Settings(**keywords)
 
