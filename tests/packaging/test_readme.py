@@ -1,6 +1,8 @@
 """The README's commands and its example."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,8 +35,23 @@ def test_no_command_asks_the_index_for_the_packages() -> None:
 
 
 def test_example(capsys: pytest.CaptureFixture[str]) -> None:
-    [example] = blocks("python")
+    [example, _] = blocks("python")
     exec(compile(example, "<example>", "exec"), {"__name__": "readme"})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "anne@example.com writes to bart@example.com:"
     assert lines[1:4] == ["Subject: Hello", "", "Hi Bart!"]
+
+
+def test_the_tests_pass(tmp_path: Path) -> None:
+    [_, tests] = blocks("python")
+    (tmp_path / "test_readme.py").write_text(tests, "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
+    run = subprocess.run(
+        [*command, "-p", "no:asyncio"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "2 passed" in run.stdout, run.stdout

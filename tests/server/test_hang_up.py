@@ -172,6 +172,26 @@ async def test_hanging_up_in_a_stream(early: bool, caplog: pytest.LogCaptureFixt
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+class Pushes(Keeper):
+    """Answers, and hangs up."""
+
+    async def handle_NOOP(
+        self, server: Server, session: Session, envelope: Envelope, arg: str
+    ) -> str:
+        await server.push("250 The last word")
+        server.hang_up()
+        return "250 Nobody reads this"
+
+
+async def test_what_was_answered_before_is_sent() -> None:
+    """Also where the hook runs at once, as on Python 3.12, and has not been waited for."""
+    service = serve(Pushes(), "127.0.0.1", 0)
+    async with service, await Peer.connect(service.addresses[0]) as peer:
+        await peer.send(b"EHLO me\r\nVRFY anne\r\nNOOP\r\nNOOP\r\n")
+        heard = await peer.rest()
+    assert heard.splitlines()[-1] == b"250 The last word"
+
+
 async def test_hanging_up_on_several_recipients() -> None:
     handler = HangsUp("DATA", waits=True)
     service = serve(handler, "127.0.0.1", 0, smtp_class=LMTP)

@@ -275,7 +275,7 @@ class Link(asyncio.BufferedProtocol):
 
     def _cut(self) -> None:
         """Close the connection at once; that it is lost is told in the next turn of the loop."""
-        self._output.clear()
+        self._flush()  # what was answered before
         if self._connected:
             self._hung_up = True
             self._transport.abort()
