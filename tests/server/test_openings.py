@@ -551,6 +551,95 @@ async def test_a_server_name_that_prints_a_traceback(
         assert text.isprintable()
 
 
+class Interrupting(BaseException):
+    """What is no `Exception`."""
+
+
+def no_answer(*question: object) -> None:
+    raise KeyError(question[1])
+
+
+def interrupting(*question: object) -> None:
+    raise Interrupting
+
+
+def leaving(*question: object) -> None:
+    raise SystemExit(3)
+
+
+def answering(answer: object) -> Callable[..., Any]:
+    return lambda *question: answer
+
+
+def switching_to_rubbish(tls: Any, *question: object) -> None:
+    tls.context = "none"
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        no_answer,
+        interrupting,
+        leaving,
+        switching_to_rubbish,
+        answering("no"),
+        answering(2**80),
+        answering(-1),
+        answering(no_answer),
+    ],
+)
+@pytest.mark.parametrize("way", ["implicit", "starttls", "proxied"])
+async def test_a_callback_that_fails_is_told_of_once(
+    way: str, callback: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The standard library would print it to stderr, and the handshake fail without a reason."""
+    context, handler = server_context(), Keeper()
+    service = serve(
+        handler,
+        "127.0.0.1",
+        0,
+        ssl_context=context if way != "starttls" else None,
+        tls_context=context if way == "starttls" else None,
+        proxy_protocol_timeout=DEADLINE if way == "proxied" else None,
+    )
+    # Also one that is set when the server has the context already.
+    context.sni_callback = callback
+    with watching() as watch:
+        async with leaving_nothing(), service:
+            for _ in range(2):
+                async with await Peer.connect(service.addresses[0]) as peer:
+                    if way == "proxied":
+                        await peer.raw(PROXY_HEADER)
+                    if way == "starttls":
+                        await peer.reply()
+                        await peer.ask(b"EHLO c")
+                        await peer.ask(b"STARTTLS")
+                    with pytest.raises((EOFError, ssl.SSLError)):
+                        await peer.handshake()
+                    assert await peer.rest() == b""
+            # What is mended meanwhile is used.
+            context.sni_callback = lambda *question: None
+            async with await Peer.connect(service.addresses[0]) as peer:
+                if way == "proxied":
+                    await peer.raw(PROXY_HEADER)
+                if way == "starttls":
+                    await peer.reply()
+                    await peer.ask(b"EHLO c")
+                    await peer.ask(b"STARTTLS")
+                await peer.handshake()
+                assert (await peer.ask(b"NOOP"))[:1] == b"2"
+    assert watch.unraisable == []
+    assert capfd.readouterr().err == ""
+    records = [record for record in watch.records if record.levelno > logging.INFO]
+    assert [record.levelno for record in records] == [logging.ERROR] * 2
+    for record in records:
+        assert "the sni_callback failed" in record.getMessage()
+        assert vars(record)["session"]
+        assert vars(record)["peer"] == ("192.0.2.7" if way == "proxied" else "127.0.0.1")
+        assert record.exc_info
+    assert len(handler.gone) == len(handler.sessions)
+
+
 def split(octets: bytes) -> list[bytes]:
     return [bytes([octet]) for octet in octets]
 

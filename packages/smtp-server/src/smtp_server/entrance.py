@@ -168,7 +168,9 @@ class Entrance(Conversation):
     def _give_up(self, reason: NoSession) -> None:
         """Close the connection without a word."""
         if not self._ending:
-            log(logging.INFO, self.session, "No session: %s", reason)
+            cause = reason.__cause__
+            level = logging.INFO if cause is None else logging.ERROR
+            log(level, self.session, "No session: %s", reason, error=cause)
         self._drop()
 
     def _fail(self, event: Event, error: BaseException) -> None:

@@ -11,13 +11,16 @@ from smtp_server.dispatch import timed
 from smtp_server.exchange import Exchange
 from smtp_server.proxy import HeaderReader
 from smtp_server.settings import Settings
-from smtp_server.tls import Certificates
+from smtp_server.tls import CallbackError, Certificates
 
 __all__: list[str] = []
 
 
 class NoSession(Exception):
-    """The connection is closed without a word, for the reason that the text tells."""
+    """The connection is closed without a word, for the reason that the text tells.
+
+    A cause is the failure of something of the user's.
+    """
 
 
 def takes_steps(settings: Settings) -> bool:
@@ -86,6 +89,8 @@ def handshake() -> Iterator[None]:
     """Make one error of all those that a TLS handshake has."""
     try:
         yield
+    except CallbackError as error:
+        raise NoSession("the TLS handshake failed: the sni_callback failed") from error.__cause__
     except OSError as error:
         why = str(error) or type(error).__name__
         raise NoSession(f"the TLS handshake failed: {why}") from None

@@ -1,6 +1,7 @@
 """TLS: contexts that can be made anew while the server runs, and what a handshake agreed upon."""
 
 import asyncio
+import logging
 import select
 import ssl
 import sys
@@ -14,6 +15,14 @@ __all__: list[str] = []
 
 #: A context, or a function that makes one each time the certificates are to be read again.
 TLSSource = ssl.SSLContext | Callable[[], ssl.SSLContext]
+
+
+_ServerNameCallback = Callable[[ssl.SSLObject, str, ssl.SSLContext], int | None]
+
+# RFC 8446 §6: an alert is one octet.
+_MAX_ALERT = 255
+
+logger = logging.getLogger("smtp_server")
 
 
 class Certificates:
@@ -59,6 +68,7 @@ class _Heard(ssl.SSLObject):
     incoming: ssl.MemoryBIO | None = None
     hello: ClientHello | None = None
     sni: str | None = None
+    failure: BaseException | None = None
 
     def do_handshake(self) -> None:
         """Look at what has come, before the handshake takes it."""
@@ -72,7 +82,42 @@ class _Heard(ssl.SSLObject):
             if self.context.sni_callback is not None and not is_host_name(self.sni or ""):
                 # The callback cannot be told it, and a traceback would be printed past all logs.
                 raise ssl.SSLError("the client asks for a server name that is none")
-        super().do_handshake()
+        try:
+            super().do_handshake()
+        finally:
+            if isinstance(self.failure, KeyboardInterrupt):
+                raise self.failure
+            if self.failure is not None:
+                raise CallbackError(1, "the sni_callback failed") from self.failure
+
+
+class CallbackError(ssl.SSLError):
+    """The handshake failed for a callback of the user's, whose failure is the cause of this."""
+
+
+class _Watched:
+    """A user's ``sni_callback`` whose failure is told to the handshake that it fails.
+
+    The standard library would print it past all logs, and tell nobody.
+    """
+
+    def __init__(self, callback: _ServerNameCallback) -> None:
+        self._callback = callback
+
+    def __call__(self, tls: ssl.SSLObject, name: str, context: ssl.SSLContext) -> int | None:
+        try:
+            alert: object = self._callback(tls, name, context)
+            if alert is None or (isinstance(alert, int) and 0 <= alert <= _MAX_ALERT):
+                return alert
+            raise TypeError(
+                f"an sni_callback returns None or the number of an alert, not {alert!r}"
+            )
+        except BaseException as error:
+            if isinstance(tls, _Heard):
+                tls.failure = error
+            else:  # of a class of the user's own
+                logger.error("The sni_callback failed", exc_info=error)
+            return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
 
 
 class _Listening(ssl.SSLContext):
@@ -96,6 +141,9 @@ class _Listening(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
         """Make the TLS of a connection."""
+        callback = self._context.sni_callback
+        if callback is not None and not isinstance(callback, _Watched):
+            self._context.sni_callback = _Watched(callback)
         tls = self._context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
         if isinstance(tls, _Heard):
             tls.incoming, tls.hello = incoming, ClientHello()
