@@ -447,6 +447,10 @@ class FakeExchange(ServerClass):
         """The lines of the reply to EHLO."""
         return [HOSTNAME, "HELP"]
 
+    async def pause(self, seconds: float) -> None:
+        """Wait so long."""
+        await asyncio.sleep(seconds)
+
     async def push(self, answer: Answer) -> None:
         """Send the reply now."""
         reply_from(answer)

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.server.support import DEADLINE, Dialogue, Keeper, dialogue
+from tests.server.peers import Peer
+from tests.server.secure import Wire
+from tests.server.support import DEADLINE, Dialogue, Keeper, dialogue, eventually
 from tests.server.test_auth import (
     KEYWORDS,
     LOGINS,
@@ -195,3 +197,76 @@ async def test_guessing_with_every_mechanism_in_turn() -> None:
                 continue
             break
         assert guesses <= 2 * len(LOGINS)
+
+
+# The wait after a failure.
+
+
+def hangs_up(peer: Peer) -> None:
+    peer.close()
+
+
+def resets(peer: Peer) -> None:
+    peer.reset()
+
+
+def half_closes(peer: Peer) -> None:
+    peer.half_close()
+
+
+@pytest.mark.parametrize("end", [hangs_up, resets, half_closes])
+@pytest.mark.parametrize("guess", ["AUTH PLAIN", "AUTH XOAUTH2"])
+async def test_who_has_gone_takes_no_place(
+    wire: Wire, guess: str, end: Callable[[Peer], None]
+) -> None:
+    """The next client need not wait for the delay of one that is gone."""
+    token = b"\0a\0b" if guess == "AUTH PLAIN" else b"user=a\1auth=Bearer x\1\1"
+    handler, asked = Keeper(), asyncio.Event()
+
+    def deny(*args: object) -> AuthResult:
+        asked.set()
+        return AuthResult(success=False)
+
+    keywords: dict[str, Any] = {
+        **KEYWORDS,
+        "auth_failure_delay": 10 * DEADLINE,
+        "max_connections": 1,
+    }
+    async with wire.serve(handler, authenticator=deny, **keywords) as service:
+        first = await Peer.connect(service.addresses[0])
+        async with first as peer:
+            if wire.name == "implicit":
+                await peer.handshake()
+            await peer.reply()
+            if wire.name == "starttls":
+                await peer.ask(HELLO.encode())
+                await peer.ask(b"STARTTLS")
+                await peer.handshake()
+            await peer.ask(HELLO.encode())
+            line = f"{guess} {b64(token)}".encode()
+            if guess == "AUTH PLAIN":
+                await peer.send(line + b"\r\n")
+            else:
+                assert (await peer.ask(line))[:3] == b"334"
+                await peer.send(b"*\r\n")
+            await asked.wait()
+            end(peer)
+            await eventually(lambda: handler.gone)
+            async with await wire.connect(service) as client:
+                assert (await client.ask("NOOP"))[:3] == "250"
+
+
+async def test_who_sends_all_guesses_at_once_and_goes_waits_after_each(wire: Wire) -> None:
+    """Otherwise it would cost nothing to guess so."""
+    handler, clerk, delay = Keeper(), Clerk(), 0.1
+    keywords: dict[str, Any] = {**KEYWORDS, "auth_failure_delay": delay, "max_auth_failures": None}
+    loop = asyncio.get_running_loop()
+    async with wire.serve(handler, authenticator=clerk, **keywords) as service:
+        client = await wire.connect(service)
+        await client.ask(HELLO)
+        began = loop.time()
+        await client.send(f"AUTH PLAIN {plain(b'wrong')}\r\n" * 4)
+        await client.close()
+        await eventually(lambda: handler.gone)
+        # Nobody is told the last of them.
+        assert loop.time() - began > (len(clerk.asked) - 1.5) * delay

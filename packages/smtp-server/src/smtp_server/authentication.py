@@ -166,5 +166,7 @@ async def _note_failure(name: str, exchange: Exchange) -> Reply | None:
     """Count a failure, and make the client wait; the reply is the end of its session."""
     log(logging.INFO, exchange.session, "Authentication by %s failed", name)
     closing = exchange.budget.auth_failure(name)
-    await asyncio.sleep(exchange.setup.settings.auth_failure_delay)
+    delay = exchange.setup.settings.auth_failure_delay
+    if delay:
+        await exchange.pause(delay)
     return closing

@@ -71,6 +71,7 @@ class Conversation(Incoming):
         "_connection",
         "_event",
         "_observed",
+        "_pause",
         "_response",
         "_stopping",
         "_telling",
@@ -92,6 +93,8 @@ class Conversation(Incoming):
         self._event: Event = _CONNECTED
         # The response to a challenge of AUTH that a hook waits for.
         self._response: asyncio.Future[bytes | None] | None = None
+        # What a client waits for that has to be slowed down.
+        self._pause: asyncio.Future[None] | None = None
         # Whether messages are logged, and whether somebody is told of each reply: looked at once
         # for the connection.
         self._telling = logger.isEnabledFor(logging.DEBUG)
@@ -226,6 +229,25 @@ class Conversation(Incoming):
     def conclude(self, event: Auth, reply: Reply) -> Coroutine[object, None, Reply]:
         """Take a verdict of ``handle_AUTH``."""
         return untimed(conclude(event.mechanism, reply, self), self)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until the client waits no more, so that its place is free."""
+        self._pause = self._loop.create_future()
+        timer = self._loop.call_later(seconds, self._end_pause)
+        self._cut_pause()
+        try:
+            await self._pause
+        finally:
+            timer.cancel()
+
+    def _cut_pause(self) -> None:
+        """End the pause of a client that has gone, unless it has sent more before."""
+        if (self._eof or not self._connected) and not self._connection.buffered:
+            self._end_pause()
+
+    def _end_pause(self) -> None:
+        if self._pause is not None and not self._pause.done():
+            self._pause.set_result(None)
 
     async def own_command(self, verb: str, arg: str | None) -> Answer | None:
         """Call this class's own method for ``verb``, if this client may."""

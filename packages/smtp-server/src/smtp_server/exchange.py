@@ -30,6 +30,9 @@ class Exchange(Answering, Protocol):
     def ending(self) -> bool:
         """Whether the session is being ended, so that nobody waits for an answer any more."""
 
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until the client waits no more."""
+
     def end_session(self, reply: Reply) -> None:
         """End the session with a 421, whatever is going on."""
 

@@ -90,6 +90,7 @@ class SMTP(Entrance):
         """Take that the peer sends no more; it still gets its answers."""
         self._eof = True
         self._connection.receive_eof()
+        self._cut_pause()
         if self._opening and not self._connection.buffered:
             return False  # it says nothing, so there is nothing to greet it for
         if self._connection.state is State.TLS:
@@ -238,6 +239,7 @@ class SMTP(Entrance):
             # Not at once: a handshake has failed by itself, and is about to say why.
             self._loop.call_soon(self._cancel_errand)
         self._detach()
+        self._cut_pause()
         if not self._over and not self._busy:
             self._advance()
 
