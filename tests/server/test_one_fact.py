@@ -1,8 +1,10 @@
 """One fact, one place: what a server was told, offers and notes does not disagree with itself."""
 
+import asyncio
 import gc
 import ssl
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,7 +21,14 @@ from smtp_protocol import (
     Server,
     Session,
 )
-from smtp_server import SMTP, Controller, Service, serve
+from smtp_server import (
+    SMTP,
+    Controller,
+    Service,
+    UnixSocketController,
+    UnthreadedController,
+    serve,
+)
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 
@@ -96,6 +105,89 @@ async def test_a_second_controller_gets_the_hooks_of_the_first() -> None:
                 seen.append(await client.ask("RCPT TO:<c@d.example>"))
         handler.handle_RCPT = refuse
     assert seen == ["250 OK", "550 nobody here"]
+
+
+def by_serve(handler: Any, **keywords: Any) -> Service:
+    """The service prepares what its connections share."""
+    return serve(handler, "127.0.0.1", 0, **keywords)
+
+
+async def ask_controller(controller: Controller | UnixSocketController) -> tuple[str, str]:
+    assert controller.service is not None
+    return await ask(controller.service)
+
+
+@pytest.mark.parametrize("make", [by_serve, service_by_factory])
+async def test_a_service_that_is_started_again_gets_the_hooks_of_before(
+    make: Callable[[Any], Service],
+) -> None:
+    handler: Any = Plain()
+    service = make(handler)
+    async with service:
+        assert await ask(service) == ("250 OK", "250 OK")
+    handler.handle_RCPT, handler.handle_NOOP = refuse, second
+    async with service:
+        assert await ask(service) == ("550 nobody here", "250 second")
+    del handler.handle_RCPT
+    service.listen("192.0.2.1", 0)  # it is not this machine's
+    with pytest.raises(OSError, match=r"192\.0\.2\.1"):
+        await service.start()
+    assert service.setups.first is None
+
+
+async def test_a_handler_that_is_wrong_when_the_service_is_started_again() -> None:
+    handler: Any = Plain()
+    service = by_serve(handler)
+    async with service:
+        pass
+    handler.handle_RCPT = handler.handle_rcpt = "no method"
+    with pytest.raises(TypeError):
+        await service.start()
+
+
+class ByFactory(Controller):
+    """Makes each connection from handler and keywords."""
+
+    def factory(self) -> SMTP:
+        """Make one."""
+        return SMTP(self.handler, **self.SMTP_kwargs)
+
+
+@pytest.mark.parametrize("kind", [Controller, ByFactory, UnixSocketController])
+async def test_a_controller_that_is_started_again_gets_the_hooks_of_before(
+    kind: type[Controller | UnixSocketController], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    handler: Any = Plain()
+    controller: Controller | UnixSocketController
+    if issubclass(kind, UnixSocketController):
+        controller = kind(handler, str(tmp_path_factory.mktemp("u") / "s"))
+    else:
+        controller = kind(handler, "127.0.0.1", 0)
+    for expected in ("250 OK", "250 OK"), ("550 nobody here", "250 second"), ("250 OK", "250 OK"):
+        with controller:
+            assert await ask_controller(controller) == expected
+        handler.handle_RCPT, handler.handle_NOOP = refuse, second
+        if expected != ("250 OK", "250 OK"):
+            controller.handler = Plain()  # another one altogether
+
+
+async def test_an_unthreaded_controller_that_is_started_again_gets_the_hooks_of_before() -> None:
+    handler: Any = Plain()
+    seen = []
+    loop = asyncio.new_event_loop()
+
+    def use() -> None:
+        controller = UnthreadedController(handler, "127.0.0.1", 0, loop=loop)
+        for _ in range(2):
+            controller.begin()
+            assert controller.service is not None
+            seen.append(loop.run_until_complete(ask(controller.service)))
+            controller.end()
+            handler.handle_RCPT, handler.handle_NOOP = refuse, second
+        loop.close()
+
+    await asyncio.to_thread(use)
+    assert seen == [("250 OK", "250 OK"), ("550 nobody here", "250 second")]
 
 
 async def test_a_handler_is_kept_alive_by_a_cache() -> None:

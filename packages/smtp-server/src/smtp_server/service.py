@@ -18,7 +18,7 @@ from smtp_server.life import Life
 from smtp_server.listeners import bind_tcp, bind_unix
 from smtp_server.sessions import Sessions
 from smtp_server.settings import SharedKeywords, SMTPKeywords
-from smtp_server.setup import Setups, prepare
+from smtp_server.setup import Setup, Setups, prepare
 from smtp_server.smtp import SMTP
 from smtp_server.tls import Certificates, TLSSource
 
@@ -72,8 +72,10 @@ class Service:
         self._handler = life
         self._life: Life | None = None
         self._ending: asyncio.Task[None] | None = None
-        #: What its connections share.
+        #: What its connections share, from one start to the next: a handler may change.
         self.setups = Setups()
+        #: Prepares that, where it is known before the first connection comes.
+        self.prepare: Callable[[], Setup] | None = None
 
     def listen(self, host: str | None, port: int) -> None:
         """Listen on a TCP port too, from the next `start` on."""
@@ -129,6 +131,7 @@ class Service:
             OSError: An address cannot be used; the text says which and why.
             RuntimeError: It is running.
             BaseException: What keeps the handler from being entered. Nothing listens then.
+            TypeError: The handler has got a wrong hook since the service was made.
         """
         if self._servers:
             raise RuntimeError("the service is running already")
@@ -136,6 +139,8 @@ class Service:
         self._sockets = list(self._given)
         self._sessions.closed = False
         try:
+            if self.prepare is not None and self.setups.first is None:
+                self.setups.add(self.prepare())
             for bind in self._binders:
                 # In a thread, for a host's name may have to be looked up.
                 self._sockets += await asyncio.to_thread(bind)
@@ -150,6 +155,7 @@ class Service:
             self.stop_listening()
             with contextlib.suppress(Exception):  # the first error is the one to tell
                 await self._leave()
+            self.setups.clear()
             raise
         self._closed = self._closed or asyncio.Event()
         return self
@@ -240,6 +246,7 @@ class Service:
                 if self._closed is not None:
                     self._closed.set()
                 self._closed = None
+                self.setups.clear()
 
     async def _end_sessions(self, grace: float) -> None:
         self._sessions.closed = True
@@ -328,14 +335,16 @@ def serve(
         ValueError: A keyword's value is invalid.
     """
     all_keywords: SMTPKeywords = {"hostname": server_hostname, "loop": None, **keywords}
-    setup = prepare(smtp_class, handler, all_keywords)
+    look = partial(prepare, smtp_class, handler, all_keywords)
+    setup = look()
     service = Service(
-        lambda: smtp_class(handler, setup=setup),
+        lambda: smtp_class(handler, setup=service.setups.first or look()),
         sockets or (),
         ssl_context=ssl_context,
         life=setup.hooks.life,
     )
     service.setups.add(setup)
+    service.prepare = look
     if unix_socket is not None:
         service.listen_unix(unix_socket)
     elif sockets is None:

@@ -130,6 +130,15 @@ class Setups:
     def __iter__(self) -> Iterator[Setup]:
         return iter(self._setups)
 
+    @property
+    def first(self) -> Setup | None:
+        """What was prepared first, if anything was."""
+        return self._setups[0] if self._setups else None
+
+    def clear(self) -> None:
+        """Forget what was prepared: the service has ended."""
+        self._setups.clear()
+
     def add(self, setup: Setup) -> None:
         """Remember what was prepared for this service."""
         self._setups.append(setup)
