@@ -606,24 +606,48 @@ async def test_a_hook_that_is_cancelled_for_a_client_that_has_gone(
 
 
 _INTERRUPTED = """
-import asyncio, socket, sys
+import asyncio, ssl, sys
 from smtp_server import serve
+from tests.server.secure import server_context
+
+_, loop, where = sys.argv
+
+def interrupt(*args):
+    raise KeyboardInterrupt
 
 class Handler:
     async def handle_VRFY(self, server, session, envelope, address):
-        await asyncio.sleep(0)  # uvloop lets nothing through that is raised where it reads
-        raise KeyboardInterrupt
+        await asyncio.sleep(0)
+        if where == "stream":
+            return "252 what comes next"
+        interrupt()
+
+    async def handle_STREAM(self, server, session, envelope, chunks):
+        interrupt()
+
     async def handle_DISCONNECT(self, server, session):
         print("gone", flush=True)
 
+async def at_once(self, server, session, envelope, address):
+    interrupt()
+
+if where == "at once":
+    Handler.handle_VRFY = at_once
+context = server_context() if where == "sni_callback" else None
+if context is not None:
+    context.sni_callback = interrupt
+
 async def main():
-    async with serve(Handler(), "127.0.0.1", 0) as service:
+    async with serve(Handler(), "127.0.0.1", 0, ssl_context=context) as service:
+        if context is not None:
+            await asyncio.open_connection(*service.addresses[0], ssl=True, server_hostname="x.test")
         reader, writer = await asyncio.open_connection(*service.addresses[0])
-        writer.write(b"VRFY a\\r\\n")
+        for line in "EHLO c", "VRFY a", "MAIL FROM:<a@b>", "RCPT TO:<a@b>", "DATA", ".":
+            writer.write(line.encode() + b"\\r\\n")
         await asyncio.sleep(60)
 
 try:
-    if "uvloop" in sys.argv:
+    if "uvloop" in loop:
         import uvloop
         uvloop.run(main())
     else:
@@ -633,10 +657,12 @@ except KeyboardInterrupt:
 """
 
 
-async def test_an_interrupt_ends_the_program_and_its_sessions() -> None:
+@pytest.mark.parametrize("where", ["at once", "later", "stream", "sni_callback"])
+async def test_an_interrupt_ends_the_program_and_its_sessions(where: str) -> None:
     loop = type(asyncio.get_running_loop()).__module__
-    command = [sys.executable, "-c", _INTERRUPTED, loop]
+    command = [sys.executable, "-c", _INTERRUPTED, loop, where]
     done = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, timeout=DEADLINE, check=False
     )
-    assert done.stdout.split() == ["gone", "interrupted"], done.stderr
+    greeted = where != "sni_callback"
+    assert done.stdout.split() == ["gone"] * greeted + ["interrupted"], done.stderr

@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import Self
 
 from smtp_protocol import BodyAborted
-from smtp_server.dispatch import contained
+from smtp_server.dispatch import contained, failure_in_future
 
 __all__: list[str] = []
 
@@ -100,7 +100,10 @@ class StreamedBody:
 
     @staticmethod
     async def _wait(task: asyncio.Task[object]) -> object:
-        return await task
+        try:
+            return await task
+        except KeyboardInterrupt as error:  # which has come out of the event loop already
+            raise failure_in_future(error) from error
 
     def _hook_done(self, task: asyncio.Task[object]) -> None:
         if self._aborted:

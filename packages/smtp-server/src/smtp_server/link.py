@@ -53,6 +53,10 @@ def _coroutine(errand: Errand) -> Coroutine[object, object, object]:
     return cast("Coroutine[object, object, object]", errand.get_coro())
 
 
+def _interrupt(error: KeyboardInterrupt) -> None:
+    raise error
+
+
 class Link(asyncio.BufferedProtocol):
     """A connection that runs one errand at a time, and ends without losing what it said.
 
@@ -144,7 +148,12 @@ class Link(asyncio.BufferedProtocol):
         """
         if sys.version_info >= (3, 12):
             # A hook that need not wait is then answered without a turn of the loop.
-            task = Errand(coroutine, loop=self._loop, eager_start=True)
+            try:
+                task = Errand(coroutine, loop=self._loop, eager_start=True)
+            except KeyboardInterrupt as error:
+                # In here uvloop takes it for a failure of the connection; it is the program's end.
+                self._loop.call_soon(_interrupt, error)
+                return
         else:
             task = Errand(coroutine, loop=self._loop)
         if not task.done():

@@ -90,6 +90,8 @@ def handshake() -> Iterator[None]:
     try:
         yield
     except CallbackError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
         raise NoSession("the TLS handshake failed: the sni_callback failed") from error.__cause__
     except OSError as error:
         why = str(error) or type(error).__name__

@@ -85,8 +85,6 @@ class _Heard(ssl.SSLObject):
         try:
             super().do_handshake()
         finally:
-            if isinstance(self.failure, KeyboardInterrupt):
-                raise self.failure
             if self.failure is not None:
                 raise CallbackError(1, "the sni_callback failed") from self.failure
 
