@@ -280,7 +280,8 @@ async def test_a_header_over_a_unix_socket(
         proxy_trusted=("unix",) if trusted else ("127.0.0.1",),
     )
     async with service, await Dialogue.connect(service.addresses[0]) as client:
-        await client.send(V1)
+        with contextlib.nullcontext() if trusted else contextlib.suppress(ConnectionError):
+            await client.send(V1)  # who is not trusted may be cut off before
         if trusted:
             await greeting(client, tls=False)
             assert handler.sessions[0].peer == ("192.0.2.1", 4000)
