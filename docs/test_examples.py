@@ -46,7 +46,7 @@ def running(
         text=True,
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
     )
-    deadline = Timer(30, process.kill)  # then whatever is being waited for ends with an error
+    deadline = Timer(120, process.kill)  # then whatever is being waited for ends with an error
     deadline.start()
     with process:
         try:
