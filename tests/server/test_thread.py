@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.server.secure import shared_client_context, shared_server_context
 from tests.server.support import DEADLINE, Keeper
 
 from smtp_handlers import Sink
@@ -830,3 +831,44 @@ def test_ctrl_c_in_the_main_thread_stops_the_server_of_with() -> None:
             print(controller.server)
     """
     assert run_python(program) == (0, "None\n", "")
+
+
+# A stop in the middle of a handshake.
+
+
+def whole_hello() -> bytes:
+    """What a TLS client says first."""
+    outgoing = ssl.MemoryBIO()
+    tls = shared_client_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02", None], ids=["", "a part", "the hello"])
+@pytest.mark.parametrize("way", ["implicit", "starttls", "proxied"])
+@pytest.mark.parametrize("grace", [0.0, 0.05])
+def test_a_stop_in_the_middle_of_a_handshake_leaves_nothing_unclosed(
+    place: Place, way: str, said: bytes | None, grace: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = shared_server_context()
+    keywords: dict[str, Any] = {"tls_context" if way == "starttls" else "ssl_context": context}
+    if way == "proxied":
+        keywords["proxy_protocol_timeout"] = DEADLINE
+    controller = place.make(grace=grace, **keywords)
+    controller.start()
+    with place.connect(controller) as client:
+        if way == "proxied":
+            client.sendall(b"PROXY UNKNOWN\r\n")
+        if way == "starttls":
+            client.sendall(b"EHLO c\r\nSTARTTLS\r\n")
+            with client.makefile("rb") as replies:
+                assert any(line.startswith(b"220 ") and b"TLS" in line for line in replies)
+        client.sendall(whole_hello() if said is None else said)
+        if said is None:
+            assert client.recv(1)  # its own part of the handshake
+        controller.stop()
+        with suppress(ConnectionResetError):
+            while client.recv(1000):
+                pass
+    assert caplog.records == []
