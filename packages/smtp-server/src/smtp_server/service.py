@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from smtp_protocol import AnyHandler, HasLife
+from smtp_protocol.life import life_of
 from smtp_server.accepting import TLSListener
 from smtp_server.life import Life
 from smtp_server.listeners import bind_tcp, bind_unix
@@ -335,18 +336,34 @@ def serve(
         ValueError: A keyword's value is invalid.
     """
     all_keywords: SMTPKeywords = {"hostname": server_hostname, "loop": None, **keywords}
-    look = partial(prepare, smtp_class, handler, all_keywords)
-    setup = look()
-    service = Service(
-        lambda: smtp_class(handler, setup=service.setups.first or look()),
-        sockets or (),
-        ssl_context=ssl_context,
-        life=setup.hooks.life,
+    service = make_service(
+        handler, smtp_class, all_keywords, sockets or (), ssl_context, life=life_of(handler)
     )
-    service.setups.add(setup)
-    service.prepare = look
     if unix_socket is not None:
         service.listen_unix(unix_socket)
     elif sockets is None:
         service.listen(hostname, port)
+    return service
+
+
+def make_service(
+    handler: AnyHandler,
+    smtp_class: type[SMTP],
+    keywords: SMTPKeywords,
+    sockets: Iterable[socket.socket],
+    ssl_context: TLSSource | None,
+    *,
+    life: HasLife | None = None,
+) -> Service:
+    """Make a service whose connections share one setup; see `serve` and `Service`."""
+    look = partial(prepare, smtp_class, handler, keywords)
+    setup = look()
+    service = Service(
+        lambda: smtp_class(handler, setup=service.setups.first or look()),
+        sockets,
+        ssl_context=ssl_context,
+        life=life,
+    )
+    service.setups.add(setup)
+    service.prepare = look
     return service

@@ -1,0 +1,1 @@
+"""The command ``smtp-server``: what options, file and environment say becomes running servers."""

@@ -1,0 +1,99 @@
+"""Ways: what the options say of one way in becomes the class, keywords and TLS of its server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from smtp_protocol.extensions import ALL_EXTENSIONS
+from smtp_server.command.certificates import tls_source
+from smtp_server.command.errors import USAGE, CannotStartError
+from smtp_server.command.handlers import load
+from smtp_server.command.options import KEYWORDS, Values
+from smtp_server.command.places import Place
+from smtp_server.command.plan import Plan, Way
+from smtp_server.command.table import LMTP, SMTPSCERT, SMTPSKEY, TLSCERT, TLSKEY
+from smtp_server.lmtp import LMTP as LMTPConnection
+from smtp_server.settings import Settings, SMTPKeywords
+from smtp_server.smtp import SMTP
+from smtp_server.tls import TLSSource
+
+__all__: list[str] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """One kind of server, and the places that it is at."""
+
+    places: list[Place]
+    smtp_class: type[SMTP]
+    keywords: SMTPKeywords
+    ssl_context: TLSSource | None
+
+
+def rules_of(plan: Plan) -> list[Rules]:
+    """Make the rules of each way in; ways that differ only in their place are one.
+
+    Raises:
+        CannotStartError: An option has a value that it cannot have, or a file cannot be used.
+    """
+    made: list[tuple[Way, Rules]] = []
+    for way in plan.ways:
+        for other, rules in made:
+            if way.same_rules(other):
+                rules.places.append(way.place)
+                break
+        else:
+            made.append((way, _rules(way)))
+    return [rules for _, rules in made]
+
+
+def _rules(way: Way) -> Rules:
+    place, values = way.place, way.values
+    starttls = tls_source(values.of(TLSCERT), values.of(TLSKEY))
+    smtps = tls_source(values.of(SMTPSCERT), values.of(SMTPSKEY))
+    implicit = smtps if place.scheme in ("", "smtps") else None
+    if place.scheme == "smtps" and implicit is None:
+        implicit, starttls = starttls, None
+        if implicit is None:
+            raise CannotStartError(f"smtps:// at {place} needs --smtpscert or --tlscert", USAGE)
+    lmtp = place.scheme == "lmtp" or values.of(LMTP)
+    keywords = _keywords(values, starttls)
+    return Rules([place], LMTPConnection if lmtp else SMTP, keywords, implicit)
+
+
+def _keywords(values: Values, starttls: TLSSource | None) -> SMTPKeywords:
+    given: dict[str, object] = {
+        option.keyword: values[option.name]
+        for option in KEYWORDS
+        if option.keyword is not None and option.name in values
+    }
+    given["tls_context"] = starttls
+    if starttls is None and given.get("require_starttls"):
+        raise CannotStartError("--requiretls needs --tlscert", USAGE)
+    given.setdefault("require_starttls", starttls is not None)
+    if given.get("extensions") == ("all",):
+        given["extensions"] = ALL_EXTENSIONS
+    for keyword in ("authenticator", "auth_callback"):
+        if keyword in given:
+            given[keyword] = load(str(given[keyword]), f"the {keyword}")
+    return _checked(given)
+
+
+def _checked(given: Mapping[str, object]) -> SMTPKeywords:
+    keywords = cast(SMTPKeywords, given)
+    try:
+        Settings(**keywords)
+    except ValueError as error:
+        raise CannotStartError(in_options(str(error)), USAGE) from None
+    return keywords
+
+
+def in_options(text: str) -> str:
+    """What is said of a keyword, as it is called on the command line."""
+    keyword, space, rest = text.partition(" ")
+    for option in KEYWORDS:
+        if option.keyword == keyword:
+            return f"--{option.name}{space}{rest}".replace(" None ", " none ")
+    return text
