@@ -17,7 +17,7 @@ from smtp_protocol.life import life_of
 from smtp_server.command.arguments import PROGRAM, Parser, make_parser, values_of
 from smtp_server.command.errors import USAGE, CannotStartError, in_one_line
 from smtp_server.command.handlers import Found, find_handler, installed, make_handler
-from smtp_server.command.identity import become
+from smtp_server.command.identity import become, may_become
 from smtp_server.command.loops import loop_factory
 from smtp_server.command.options import Option
 from smtp_server.command.own_options import named_values, own_options
@@ -102,7 +102,7 @@ def _find(name: str | None, environment: Raw, file: Raw) -> Found:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the server until a signal ends it.
+    """Run the server until a signal ends it; or ``check`` what it is told; or ``hash-password``.
 
     Args:
         args: The arguments; those of the process by default.
@@ -110,10 +110,16 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With 1 or 2, after one line on stderr, when it cannot run.
     """
-    parser, namespace = parseargs(args)
+    first, *rest = args = list(sys.argv[1:] if args is None else args) or [""]
+    if first == "hash-password":
+        from smtp_server.command.passwords import hash_password  # noqa: PLC0415 cryptography
+
+        return hash_password(rest)
+    act = _check if first == "check" else _serve
+    parser, namespace = parseargs(rest if first in ("", "check") else args)
     _set_up_log(namespace.debug)
     try:
-        status = _serve(parser, namespace)
+        status = act(parser, namespace)
     except CannotStartError as error:
         _give_up(parser, error)
     if status:
@@ -129,12 +135,28 @@ def _serve(parser: ArgumentParser, namespace: Namespace) -> int:
         sockets = [_bind(each, cleaning) for each in rules]
         if not plan.values.of(NOSETUID):
             become(plan.values.of(USER))
-        found, arguments = namespace.found, plan.values.of(ARGUMENTS)
-        handler = make_handler(found, parser, arguments, named_values(found, plan.values))
-        services = _make_services(handler, rules, sockets)
+        services = _make_services(_handler(parser, namespace), rules, sockets)
         debug = namespace.debug >= len(_LEVELS)
         with asyncio.Runner(debug=debug, loop_factory=make_loop) as runner:
             return runner.run(run(services, plan.values.of(GRACE)))
+
+
+def _check(parser: ArgumentParser, namespace: Namespace) -> int:
+    """Do what a start does up to the ports: files, user, handler, and whether they fit together."""
+    plan: Plan = namespace.plan
+    loop_factory(plan.values.of(LOOP))
+    rules = rules_of(plan)
+    if not plan.values.of(NOSETUID):
+        may_become(plan.values.of(USER))
+    _make_services(_handler(parser, namespace), rules, [[] for _ in rules])
+    places = ", ".join(str(place) for each in rules for place in each.places)
+    print(f"{PROGRAM}: this would start, and listen on {places}")
+    return 0
+
+
+def _handler(parser: ArgumentParser, namespace: Namespace) -> AnyHandler:
+    found, values = namespace.found, namespace.plan.values
+    return make_handler(found, parser, values.of(ARGUMENTS), named_values(found, values))
 
 
 def _bind(rules: Rules, cleaning: contextlib.ExitStack) -> list[socket.socket]:
@@ -154,7 +176,8 @@ def _make_services(
         ]
     except (OSError, TypeError, ValueError) as error:
         raise CannotStartError(in_options(in_one_line(error))) from None
-    return Services(services, life_of(handler))
+    files = [(f"users of {each.users.path}", each.users.reload) for each in rules if each.users]
+    return Services(services, life_of(handler), files)
 
 
 def _set_up_log(debug: int) -> None:

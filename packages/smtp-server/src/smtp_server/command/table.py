@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from smtp_server.command import values
 from smtp_server.command.options import (
+    AUTH,
     HANDLER,
     KEYWORDS,
     LOG,
@@ -135,6 +136,14 @@ SMTPSKEY: Option[str | None] = Option(
     shown="the certificate's file",
     help="its key",
 )
+AUTH_FILE: Option[str | None] = Option(
+    name="auth-file",
+    kind=values.FILE,
+    group=AUTH,
+    each=True,
+    help="the users: name:hash on each line, as smtp-server hash-password makes them; read again "
+    "at SIGHUP",
+)
 DEBUG: Option[int] = Option(
     name="debug",
     short="d",
@@ -163,6 +172,7 @@ OPTIONS: tuple[Option[object], ...] = (
     TLSKEY,
     SMTPSCERT,
     SMTPSKEY,
+    AUTH_FILE,
     *KEYWORDS,
     DEBUG,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from smtp_protocol.extensions import ALL_EXTENSIONS
 from smtp_server.command.certificates import tls_source
@@ -13,11 +13,14 @@ from smtp_server.command.handlers import load
 from smtp_server.command.options import KEYWORDS, Values
 from smtp_server.command.places import Place
 from smtp_server.command.plan import Plan, Way
-from smtp_server.command.table import LMTP, SMTPSCERT, SMTPSKEY, TLSCERT, TLSKEY
+from smtp_server.command.table import AUTH_FILE, LMTP, SMTPSCERT, SMTPSKEY, TLSCERT, TLSKEY
 from smtp_server.lmtp import LMTP as LMTPConnection
 from smtp_server.settings import Settings, SMTPKeywords
 from smtp_server.smtp import SMTP
 from smtp_server.tls import TLSSource
+
+if TYPE_CHECKING:
+    from smtp_server.users import Users
 
 __all__: list[str] = []
 
@@ -30,6 +33,7 @@ class Rules:
     smtp_class: type[SMTP]
     keywords: SMTPKeywords
     ssl_context: TLSSource | None
+    users: Users | None
 
 
 def rules_of(plan: Plan) -> list[Rules]:
@@ -59,11 +63,26 @@ def _rules(way: Way) -> Rules:
         if implicit is None:
             raise CannotStartError(f"smtps:// at {place} needs --smtpscert or --tlscert", USAGE)
     lmtp = place.scheme == "lmtp" or values.of(LMTP)
-    keywords = _keywords(values, starttls)
-    return Rules([place], LMTPConnection if lmtp else SMTP, keywords, implicit)
+    users = _users(values)
+    keywords = _keywords(values, starttls, users)
+    return Rules([place], LMTPConnection if lmtp else SMTP, keywords, implicit, users)
 
 
-def _keywords(values: Values, starttls: TLSSource | None) -> SMTPKeywords:
+def _users(values: Values) -> Users | None:
+    path = values.of(AUTH_FILE)
+    if path is None:
+        return None
+    from smtp_server.users import Users  # noqa: PLC0415 it brings in cryptography
+
+    try:
+        return Users(path)
+    except OSError as error:
+        raise CannotStartError(f"cannot read the users in {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise CannotStartError(str(error)) from None
+
+
+def _keywords(values: Values, starttls: TLSSource | None, users: Users | None) -> SMTPKeywords:
     given: dict[str, object] = {
         option.keyword: values[option.name]
         for option in KEYWORDS
@@ -78,6 +97,11 @@ def _keywords(values: Values, starttls: TLSSource | None) -> SMTPKeywords:
     for keyword in ("authenticator", "auth_callback"):
         if keyword in given:
             given[keyword] = load(str(given[keyword]), f"the {keyword}")
+    if users is not None:
+        if not given.keys().isdisjoint(("authenticator", "auth_callback")):
+            raise CannotStartError("--auth-file is an authenticator; give one of them", USAGE)
+        given |= {"authenticator": users, "auth_in_thread": True}
+        given.setdefault("auth_mechanisms", users.mechanisms)
     return _checked(given)
 
 
