@@ -524,7 +524,7 @@ needs_root = pytest.mark.skipif(not AS_ROOT, reason="only root can become somebo
 # files: everything is imported first.
 AS_SOMEBODY = """
 import os, pwd, sys, asyncio, encodings.idna
-import smtp_server.cli, smtp_handlers.debugging
+import smtp_server.cli, smtp_server.command.program, smtp_handlers.debugging
 os.setgroups([])
 os.setgid(54321)
 os.setuid(54321)

@@ -1,6 +1,5 @@
 """Extensions: which there are, and what EHLO says of those that are on (RFC 5321 §2.2)."""
 
-import difflib
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -36,6 +35,8 @@ def check_extensions(names: Collection[str]) -> None:
         raise ValueError(f"extensions is a collection of names; write ({names!r},)")
     for name in names:
         if name not in ALL_EXTENSIONS:
+            import difflib  # noqa: PLC0415 only what is wrong needs it
+
             nearest = difflib.get_close_matches(grammar.upper(name), ALL_EXTENSIONS, 1, 0.0)[0]
             raise ValueError(f"there is no extension {name!r}; did you mean {nearest!r}?")
     if "BINARYMIME" in names and "CHUNKING" not in names:

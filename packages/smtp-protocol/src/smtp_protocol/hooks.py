@@ -1,6 +1,5 @@
 """Hooks: a handler's methods, looked up by name once, checked, and made whole from `Handler`."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Collection
 from typing import Any, cast
@@ -66,6 +65,8 @@ class Hooks(Handler):
 def _check(handler: object, name: str) -> None:
     owner = type(handler).__name__
     if name not in _ARGUMENTS:
+        import difflib  # noqa: PLC0415 only what is wrong needs it
+
         nearest = difflib.get_close_matches(name.upper(), map(str.upper, _ARGUMENTS), 1, 0.0)
         right = next(known for known in _ARGUMENTS if known.upper() in nearest)
         raise TypeError(f"{owner}.{name} is not a hook; did you mean {right}?")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import socket
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -232,6 +231,8 @@ def _settings(keywords: SMTPKeywords) -> Settings:
     known = [field.name for field in fields(Settings)]
     for name in keywords:
         if name not in known:
+            import difflib  # noqa: PLC0415 only what is wrong needs it
+
             nearest = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
             hint = f"; {KEYWORDS[name]}" if name in KEYWORDS else hint

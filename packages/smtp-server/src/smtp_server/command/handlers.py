@@ -9,9 +9,8 @@ import sys
 import traceback
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, NoReturn, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol, cast, runtime_checkable
 
 from smtp_protocol import AnyHandler
 from smtp_server.command.errors import USAGE, CannotStartError, in_one_line
@@ -35,8 +34,7 @@ class _FromCLI(Protocol):
     def from_cli(self, parser: ArgumentParser, *args: str, **named: object) -> AnyHandler: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What a name has led to: a class, a function that makes a handler, or a handler."""
 
     name: str

@@ -11,7 +11,6 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
-from urllib.parse import parse_qsl, unquote
 
 from smtp_server.command.errors import CannotStartError
 from smtp_server.listeners import bind_tcp, bind_unix, format_address, port_number
@@ -119,7 +118,7 @@ def read_place(text: object, read_own: Callable[[str, str], tuple[str, object]])
     scheme = _SCHEME.match(text)
     prefixed = scheme is not None or text.startswith(("unix:", "fd:"))
     where, _, query = text.partition("?") if prefixed else (text, "", "")
-    options = dict(read_own(*pair) for pair in parse_qsl(query, keep_blank_values=True))
+    options = dict(read_own(*pair) for pair in _pairs(query))
     if where.startswith("unix:"):
         return read_unix(where.removeprefix("unix:"), own=options)
     if where.startswith("fd:"):
@@ -127,9 +126,17 @@ def read_place(text: object, read_own: Callable[[str, str], tuple[str, object]])
     kind = scheme[1].lower() if scheme else ""
     rest = where[scheme.end() :] if scheme else where
     if scheme and rest.startswith("/"):
-        return read_unix(unquote(rest), scheme=kind, own=options)
+        return read_unix(rest, scheme=kind, own=options)
     host, port = _host_and_port(rest)
     return Place(scheme=kind, host=host, port=port, own=options)
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    if not query:
+        return []
+    from urllib.parse import parse_qsl  # noqa: PLC0415 few need it
+
+    return parse_qsl(query, keep_blank_values=True)
 
 
 def read_unix(text: object, *, scheme: str = "", own: Mapping[str, object] = {}) -> Place:

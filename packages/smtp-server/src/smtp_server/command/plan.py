@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from smtp_server.command.options import Values
 from smtp_server.command.places import Place
@@ -12,8 +12,7 @@ from smtp_server.command.sources import Source
 __all__: list[str] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """One way in: where it is, and all that holds there."""
 
     place: Place
@@ -24,8 +23,7 @@ class Way:
         return (self.place.scheme, self.values) == (other.place.scheme, other.values)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What is to be run: what holds for the process, and the ways in."""
 
     values: Values

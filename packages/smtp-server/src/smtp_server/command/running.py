@@ -111,7 +111,7 @@ class Services:
                 logger.error("The %s stay as they are: %s", what, error)
 
 
-async def run(services: Services, grace: float) -> int:
+async def serve_until_told(services: Services, grace: float) -> int:
     """Serve until a signal ends it.
 
     Args:

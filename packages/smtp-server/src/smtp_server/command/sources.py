@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from smtp_server.command.errors import USAGE, CannotStartError
 from smtp_server.command.options import Option, Values
@@ -27,8 +26,7 @@ _LISTENER = "listener"
 _OTHERS = re.compile(r"CONTROLLER_TIMEOUT|SERVICE_(?:HOST|PORT)(?:_\w+)?|PORT(?:_\d+_\w+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """What one source says of all listeners; and which there are, each with what it says itself."""
 
     values: Values

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from smtp_protocol.extensions import ALL_EXTENSIONS
 from smtp_server.command.certificates import tls_source
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """One kind of server, and the places that it is at."""
 
     places: list[Place]
