@@ -5,51 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import defaultdict, deque
-from collections.abc import Mapping
 from time import monotonic
-from typing import Generic, Literal, TypeVar, get_args
+from typing import Generic, TypeVar, get_args
 
-from smtp_protocol import (
-    Answer,
-    Bdat,
-    Data,
-    Envelope,
-    MailOptions,
-    RcptOptions,
-    Reply,
-    Server,
-    Session,
-    StartTls,
-)
-from smtp_protocol.auth import Missing
-from smtp_server.smtp import SMTP
+from smtp_protocol import Reply, Server
+from smtp_server.faults import CUT, FaultyConnection, Step
 from smtp_server.testing.recorder import Recorder
 
 __all__ = ["Step"]
-
-#: Where a session can be made to fail. DATA is the answer to the whole message, DATA_COMMAND the
-#: one to the command, and BDAT the one to each chunk but the last.
-Step = Literal[
-    "CONNECT",
-    "HELO",
-    "EHLO",
-    "STARTTLS",
-    "AUTH",
-    "MAIL",
-    "RCPT",
-    "DATA_COMMAND",
-    "BDAT",
-    "DATA",
-    "RSET",
-    "NOOP",
-    "QUIT",
-    "VRFY",
-    "EXPN",
-    "HELP",
-]
-
-#: The answer that nobody gets, for the connection is cut.
-CUT = Reply(421, ("Connection cut",))
 
 # Seconds in which a client says QUIT that says it behind its message.
 _QUITTING = 0.1
@@ -96,27 +59,11 @@ class Schedule(Generic[T]):
         self._queues.clear()
 
 
-# What has no hook.
-_COMMANDS: Mapping[type[Data | Bdat | StartTls], Step] = {
-    Data: "DATA_COMMAND",
-    Bdat: "BDAT",
-    StartTls: "STARTTLS",
-}
-
-
-class Connection(SMTP):
-    """A connection whose every step can fail, and which is cut when the server stops."""
+class Connection(FaultyConnection):
+    """A connection that is cut when the server stops."""
 
     # By the clock of `monotonic`, when its last message was answered.
     _answered = -math.inf
-
-    async def answer_command(self, command: Data | Bdat | StartTls) -> Answer:
-        """Let a step without a hook fail as the others do."""
-        handler = self.setup.handler
-        failure = None
-        if isinstance(handler, FaultyRecorder):
-            failure = await handler.fault(_COMMANDS[type(command)], self)
-        return failure or await super().answer_command(command)
 
     def message_answered(self) -> None:
         """Note that the client may be about to say QUIT."""
@@ -150,112 +97,6 @@ class FaultyRecorder(Recorder):
         failure = self.failures.take(step, recipient)
         if failure is CUT:
             server.hang_up()
-        return failure
-
-    async def handle_CONNECT(self, server: Server, session: Session, envelope: Envelope) -> Answer:
-        """The greeting."""
-        failure = await self.fault("CONNECT", server)
-        return failure or await super().handle_CONNECT(server, session, envelope)
-
-    async def handle_HELO(
-        self, server: Server, session: Session, envelope: Envelope, hostname: str
-    ) -> Answer:
-        """HELO."""
-        failure = await self.fault("HELO", server)
-        return failure or await super().handle_HELO(server, session, envelope, hostname)
-
-    async def handle_EHLO(
-        self,
-        server: Server,
-        session: Session,
-        envelope: Envelope,
-        hostname: str,
-        responses: list[str],
-    ) -> list[str] | str | Reply:
-        """EHLO."""
-        failure = await self.fault("EHLO", server)
-        return failure or await super().handle_EHLO(server, session, envelope, hostname, responses)
-
-    async def handle_MAIL(
-        self,
-        server: Server,
-        session: Session,
-        envelope: Envelope,
-        address: str,
-        mail_options: MailOptions,
-    ) -> Answer:
-        """MAIL."""
-        failure = await self.fault("MAIL", server)
-        return failure or await super().handle_MAIL(
-            server, session, envelope, address, mail_options
-        )
-
-    async def handle_RCPT(
-        self,
-        server: Server,
-        session: Session,
-        envelope: Envelope,
-        address: str,
-        rcpt_options: RcptOptions,
-    ) -> Answer:
-        """RCPT."""
-        failure = await self.fault("RCPT", server, address)
-        return failure or await super().handle_RCPT(
-            server, session, envelope, address, rcpt_options
-        )
-
-    async def handle_DATA(self, server: Server, session: Session, envelope: Envelope) -> Answer:
-        """The message has come, and is kept unless it is to fail."""
-        failure = await self.fault("DATA", server)
-        if isinstance(server, Connection):
+        if step == "DATA" and isinstance(server, Connection):
             server.message_answered()
-        return failure or await super().handle_DATA(server, session, envelope)
-
-    async def handle_RSET(self, server: Server, session: Session, envelope: Envelope) -> Answer:
-        """RSET."""
-        failure = await self.fault("RSET", server)
-        return failure or await super().handle_RSET(server, session, envelope)
-
-    async def handle_NOOP(
-        self, server: Server, session: Session, envelope: Envelope, arg: str
-    ) -> Answer:
-        """NOOP."""
-        failure = await self.fault("NOOP", server)
-        return failure or await super().handle_NOOP(server, session, envelope, arg)
-
-    async def handle_QUIT(self, server: Server, session: Session, envelope: Envelope) -> Answer:
-        """QUIT."""
-        failure = await self.fault("QUIT", server)
-        return failure or await super().handle_QUIT(server, session, envelope)
-
-    async def handle_VRFY(
-        self, server: Server, session: Session, envelope: Envelope, address: str
-    ) -> Answer:
-        """VRFY."""
-        failure = await self.fault("VRFY", server)
-        return failure or await super().handle_VRFY(server, session, envelope, address)
-
-    async def handle_EXPN(
-        self, server: Server, session: Session, envelope: Envelope, address: str
-    ) -> Answer:
-        """EXPN."""
-        failure = await self.fault("EXPN", server)
-        return failure or await super().handle_EXPN(server, session, envelope, address)
-
-    async def handle_HELP(
-        self, server: Server, session: Session, envelope: Envelope, topic: str
-    ) -> Answer:
-        """HELP."""
-        failure = await self.fault("HELP", server)
-        return failure or await super().handle_HELP(server, session, envelope, topic)
-
-
-class FaultyRecorderWithAuth(FaultyRecorder):
-    """The same for a server with AUTH, which this hook alone would make it offer."""
-
-    async def handle_AUTH(
-        self, server: Server, session: Session, envelope: Envelope, args: list[str]
-    ) -> str | Reply | Literal[Missing.MISSING]:
-        """AUTH, before its mechanism begins."""
-        failure = await self.fault("AUTH", server)
-        return failure or await super().handle_AUTH(server, session, envelope, args)
+        return failure

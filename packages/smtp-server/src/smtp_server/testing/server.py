@@ -12,16 +12,11 @@ from typing import Literal, Self, Unpack, get_args
 
 from smtp_protocol import Envelope, Reply, Session
 from smtp_server.controller import Controller
+from smtp_server.faults import CUT, Faulty, Step
 from smtp_server.settings import SharedKeywords
 from smtp_server.smtp import SMTP
 from smtp_server.testing.accounts import Accounts
-from smtp_server.testing.faults import (
-    CUT,
-    Connection,
-    FaultyRecorder,
-    FaultyRecorderWithAuth,
-    Step,
-)
+from smtp_server.testing.faults import Connection, FaultyRecorder
 from smtp_server.testing.waiting import in_thread
 
 __all__ = ["SMTPServer", "TLSMode"]
@@ -82,7 +77,8 @@ class SMTPServer:
         self.tls = tls
         self._keywords: SharedKeywords = {**_meaning(tls, auth), **smtp_keywords}
         with_auth = self._keywords.keys() & {"authenticator", "auth_callback"}
-        self._recorder = FaultyRecorderWithAuth() if with_auth else FaultyRecorder()
+        self._recorder = FaultyRecorder()
+        self._handler = Faulty(self._recorder, self._recorder, auth=bool(with_auth))
         self._controller: Controller | None = None
 
     def __repr__(self) -> str:
@@ -102,7 +98,7 @@ class SMTPServer:
         if self._controller is not None:
             raise RuntimeError("the server runs already")
         controller = _Controller(
-            self._recorder,
+            self._handler,
             self.host,
             self.port,
             ready_timeout=_READY,
