@@ -77,11 +77,11 @@ class Mailbox(Handler):
         self._workers = Workers("Mailbox", threads=_THREADS, each=each)
 
     @classmethod
-    def from_cli(cls, parser: ArgumentParser, *args: str) -> Self:
+    def from_cli(cls, parser: ArgumentParser, *args: str, per_recipient: bool = False) -> Self:
         """Make one for the command line: the folder, and ``per-recipient`` if that is wanted."""
         match args:
             case (mail_dir,):
-                return cls(mail_dir)
+                return cls(mail_dir, per_recipient=per_recipient)
             case (mail_dir, "per-recipient"):
                 return cls(mail_dir, per_recipient=True)
             case _:

@@ -27,6 +27,7 @@ from smtp_handlers.relay.forwarding import (
 )
 from smtp_handlers.relay.pool import Pool
 from smtp_handlers.relay.target import (
+    Arguments,
     Target,
     TLSMode,
     make_address,
@@ -54,6 +55,17 @@ _KEPT = 60.0
 
 # Where the command line takes the password from: what is on it every user of the system can read.
 _PASSWORD = "SMTP_PROXY_PASSWORD"
+
+# What is said of a server by its host and port.
+_NOWHERE: Arguments = {
+    "remote_hostname": None,
+    "remote_port": 25,
+    "unix_socket": None,
+    "tls": None,
+    "username": None,
+    "password": None,
+    "lmtp": False,
+}
 
 _RECIPIENTS = Reply.parse("452 4.5.3 Too many recipients for the next server")
 
@@ -170,17 +182,30 @@ class Proxy(Handler):
         return cls(**read_url(url))
 
     @classmethod
-    def from_cli(cls, parser: ArgumentParser, *args: str) -> Self:
+    def from_cli(
+        cls,
+        parser: ArgumentParser,
+        *args: str,
+        tls: TLSMode | None = None,
+        username: str | None = None,
+        lmtp: bool = False,
+        local_hostname: str | None = None,
+        timeout: float = 300.0,
+        connect_timeout: float = 30.0,
+        pool_size: int = 5,
+        max_connections: int = 100,
+        max_hops: int = 100,
+    ) -> Self:
         """Make one for the command line: a URL, or a host with or without a port.
 
         The URL is that of `from_url` without the password, which is in the environment's
-        ``SMTP_PROXY_PASSWORD`` if there is a user.
+        ``SMTP_PROXY_PASSWORD`` if there is a user. What is said by name goes before it.
         """
         match args:
             case (address,):
                 arguments = read_url(address if "://" in address else f"smtp://{address}")
             case (host, port) if port.isascii() and port.isdigit():
-                return cls(host, int(port))
+                arguments = {**_NOWHERE, "remote_hostname": host, "remote_port": int(port)}
             case _:
                 parser.error(
                     "the handler proxy takes a URL such as smtp://mail.example.com:25, "
@@ -188,9 +213,20 @@ class Proxy(Handler):
                 )
         if arguments["password"] is not None:
             raise ValueError(f"the password is taken from the environment, as {_PASSWORD}")
+        arguments["username"] = username or arguments["username"]
         if arguments["username"] is not None:
             arguments["password"] = os.environ.get(_PASSWORD)
-        return cls(**arguments)
+        arguments["tls"] = tls or arguments["tls"]
+        arguments["lmtp"] = lmtp or arguments["lmtp"]
+        return cls(
+            **arguments,
+            local_hostname=local_hostname,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            pool_size=pool_size,
+            max_connections=max_connections,
+            max_hops=max_hops,
+        )
 
     async def close(self) -> None:
         """Close the idle connections.

@@ -79,7 +79,8 @@ def make_parser(options: Iterable[Option[object]], *, installed: str = "") -> Pa
 def _add(add: Callable[..., object], option: Option[object], installed: str) -> None:
     names = [f"-{option.short}"] if option.short else []
     names.append(f"--{option.name}")
-    text = f"{option.help.replace('%(installed)s', installed)} (default: {_default(option)})"
+    text = option.help.replace("%(installed)s", installed)
+    text = f"{text} (default: {_default(option)})".lstrip()
     text = text.replace("%", "%%")  # which argparse replaces itself
     if option.adds:
         add(*names, action="count", help=text)

@@ -39,21 +39,22 @@ def own_options(found: Found) -> dict[str, Option[object]]:
         hints = get_type_hints(function)
     except (NameError, TypeError):
         return {}
-    options = {}
+    options: dict[str, Option[object]] = {}
     for parameter in inspect.signature(function).parameters.values():
         kind = _kind_of(hints.get(parameter.name))
         name = f"{found.prefix}-{parameter.name.replace('_', '-')}"
         if kind is None or name in BY_NAME or not _is_keyword(parameter, found.value):
             continue
         required = parameter.default is parameter.empty
-        options[parameter.name] = Option[object](
+        option: Option[object] = Option(
             name=name,
             kind=kind,
-            help=words.get(parameter.name, "no description"),
+            help=words.get(parameter.name, ""),
             group=f"the handler {found.name}",
             default=None if required else parameter.default,
             shown="it is needed" if required else None,
         )
+        options[parameter.name] = option
     return options
 
 
@@ -111,4 +112,8 @@ def _words(documented: object) -> dict[str, str]:
 
 def _lower(text: str) -> str:
     """A sentence as the middle of another."""
-    return text[:1].lower() + text[1:].rstrip(".") if text[1:2].islower() else text.rstrip(".")
+    return (
+        text[:1].lower() + text[1:].rstrip(".")
+        if text[1:2] in " " or text[1:2].islower()
+        else text.rstrip(".")
+    )

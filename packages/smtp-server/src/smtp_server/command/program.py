@@ -19,7 +19,7 @@ from smtp_server.command.errors import USAGE, CannotStartError, in_one_line
 from smtp_server.command.handlers import Found, find_handler, installed, make_handler
 from smtp_server.command.identity import become, may_become
 from smtp_server.command.loops import loop_factory
-from smtp_server.command.options import Option
+from smtp_server.command.options import Option, Values
 from smtp_server.command.own_options import named_values, own_options
 from smtp_server.command.plan import Plan, merge
 from smtp_server.command.running import Services, serve_until_told
@@ -42,7 +42,7 @@ from smtp_server.command.table import (
     OPTIONS,
     USER,
 )
-from smtp_server.command.ways import Rules, in_options, rules_of
+from smtp_server.command.ways import Rules, in_options, rules_of, with_chaos
 from smtp_server.log import commands_logger, logger
 from smtp_server.service import make_service
 
@@ -117,7 +117,7 @@ def _serve(parser: ArgumentParser, namespace: Namespace) -> int:
         sockets = [_bind(each, cleaning) for each in rules]
         if not plan.values.of(NOSETUID):
             become(plan.values.of(USER))
-        services = _make_services(_handler(parser, namespace), rules, sockets)
+        services = _make_services(_handler(parser, namespace), rules, sockets, plan.values)
         debug = namespace.debug >= len(_LEVELS)
         with asyncio.Runner(debug=debug, loop_factory=make_loop) as runner:
             return runner.run(serve_until_told(services, plan.values.of(GRACE)))
@@ -130,7 +130,7 @@ def _check(parser: ArgumentParser, namespace: Namespace) -> int:
     rules = rules_of(plan)
     if not plan.values.of(NOSETUID):
         may_become(plan.values.of(USER))
-    _make_services(_handler(parser, namespace), rules, [[] for _ in rules])
+    _make_services(_handler(parser, namespace), rules, [[] for _ in rules], plan.values)
     places = ", ".join(str(place) for each in rules for place in each.places)
     print(f"{PROGRAM}: this would start, and listen on {places}")
     return 0
@@ -149,17 +149,22 @@ def _bind(rules: Rules, cleaning: contextlib.ExitStack) -> list[socket.socket]:
 
 
 def _make_services(
-    handler: AnyHandler, rules: Sequence[Rules], sockets: Sequence[list[socket.socket]]
+    handler: AnyHandler,
+    rules: Sequence[Rules],
+    sockets: Sequence[list[socket.socket]],
+    values: Values,
 ) -> Services:
     try:
+        life = life_of(handler)
+        served, rules = with_chaos(handler, rules, values)
         services = [
-            make_service(handler, each.smtp_class, each.keywords, bound, each.ssl_context)
+            make_service(served, each.smtp_class, each.keywords, bound, each.ssl_context)
             for each, bound in zip(rules, sockets, strict=True)
         ]
     except (OSError, TypeError, ValueError) as error:
         raise CannotStartError(in_options(in_one_line(error))) from None
     files = [(f"users of {each.users.path}", each.users.reload) for each in rules if each.users]
-    return Services(services, life_of(handler), files)
+    return Services(services, life, files)
 
 
 def _set_up_log(debug: int) -> None:

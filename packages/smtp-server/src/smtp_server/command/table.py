@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from smtp_server.command import values
 from smtp_server.command.options import (
@@ -16,9 +17,19 @@ from smtp_server.command.options import (
     Option,
 )
 from smtp_server.command.places import Place, read_fd, read_place, read_unix
-from smtp_server.command.values import Kind, one_of
+from smtp_server.command.values import Kind, maybe, one_of
+
+if TYPE_CHECKING:
+    from smtp_server.chaos import Rule
 
 __all__: list[str] = []
+
+
+def _read_rule(value: object) -> Rule:
+    from smtp_server.chaos import read_rule  # noqa: PLC0415 for tests alone
+
+    return read_rule(value)
+
 
 LISTEN: Option[tuple[Place, ...]] = Option(
     name="listen",
@@ -144,6 +155,22 @@ AUTH_FILE: Option[str | None] = Option(
     help="the users: name:hash on each line, as smtp-server hash-password makes them; read again "
     "at SIGHUP",
 )
+CHAOS: Option[tuple[Rule, ...]] = Option(
+    name="chaos",
+    kind=Kind("STEP:SHARE%:WHAT", _read_rule),
+    group=HANDLER,
+    repeat=True,
+    default=(),
+    help="for tests of clients: a share of the steps (CONNECT, EHLO, MAIL, RCPT, DATA_COMMAND, "
+    "DATA, STARTTLS, AUTH, ... or * for all) fails. WHAT is a reply, cut, stall, or delay SECONDS",
+)
+CHAOS_SEED: Option[int | None] = Option(
+    name="chaos-seed",
+    kind=maybe(values.COUNT),
+    group=HANDLER,
+    shown="another one each time",
+    help="with the same one, the same steps of the same sessions fail",
+)
 DEBUG: Option[int] = Option(
     name="debug",
     short="d",
@@ -168,6 +195,8 @@ OPTIONS: tuple[Option[object], ...] = (
     LMTP,
     CLASS,
     ARGUMENTS,
+    CHAOS,
+    CHAOS_SEED,
     TLSCERT,
     TLSKEY,
     SMTPSCERT,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from smtp_protocol import AnyHandler
 from smtp_protocol.extensions import ALL_EXTENSIONS
 from smtp_server.command.certificates import tls_source
 from smtp_server.command.errors import USAGE, CannotStartError
@@ -12,7 +14,16 @@ from smtp_server.command.handlers import load
 from smtp_server.command.options import KEYWORDS, Values
 from smtp_server.command.places import Place
 from smtp_server.command.plan import Plan, Way
-from smtp_server.command.table import AUTH_FILE, LMTP, SMTPSCERT, SMTPSKEY, TLSCERT, TLSKEY
+from smtp_server.command.table import (
+    AUTH_FILE,
+    CHAOS,
+    CHAOS_SEED,
+    LMTP,
+    SMTPSCERT,
+    SMTPSKEY,
+    TLSCERT,
+    TLSKEY,
+)
 from smtp_server.lmtp import LMTP as LMTPConnection
 from smtp_server.settings import Settings, SMTPKeywords
 from smtp_server.smtp import SMTP
@@ -110,6 +121,34 @@ def _checked(given: Mapping[str, object]) -> SMTPKeywords:
     except ValueError as error:
         raise CannotStartError(in_options(str(error)), USAGE) from None
     return keywords
+
+
+def with_chaos(
+    handler: AnyHandler, rules: Sequence[Rules], values: Values
+) -> tuple[AnyHandler, list[Rules]]:
+    """Put faults in front of a handler, if there are to be any.
+
+    Returns:
+        What is to be served in its place, and the rules, whose connections can be cut.
+    """
+    faults = values.of(CHAOS)
+    if not faults:
+        return handler, list(rules)
+    import secrets  # noqa: PLC0415 for tests alone
+
+    from smtp_server.chaos import Chaos  # noqa: PLC0415
+    from smtp_server.faults import Faulty, FaultyConnection, FaultyLMTP  # noqa: PLC0415
+
+    seed = values.of(CHAOS_SEED)
+    if seed is None:
+        seed = secrets.randbelow(1_000_000)
+        print(f"smtp-server: the same again with --chaos-seed {seed}", file=sys.stderr)
+    auth = any(each.keywords.keys() & {"authenticator", "auth_callback"} for each in rules)
+    faulty = [
+        each._replace(smtp_class=FaultyLMTP if each.smtp_class.lmtp else FaultyConnection)
+        for each in rules
+    ]
+    return Faulty(handler, Chaos(faults, seed), auth=auth), faulty
 
 
 def in_options(text: str) -> str:
