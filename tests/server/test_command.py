@@ -25,6 +25,7 @@ from smtp_server.settings import Settings
 PROBE = '''
 import asyncio, os, threading
 from smtp_protocol import AuthResult
+from smtp_server import Observer
 
 class Probe:
     """Tells what it was given.
@@ -69,6 +70,12 @@ def factory(*words):
     return Probe([*words, "of a factory"])
 
 instance = Probe(["of an instance"])
+
+class Printing(Observer):
+    def replied(self, session, event, reply):
+        print("observed:", event, flush=True)
+
+observer = Printing()
 '''
 
 
@@ -188,6 +195,15 @@ def silent_handshake(running: Running) -> str:
         return session.reply() or "closed"
 
 
+def printed(text: str) -> Callable[[Running], str]:
+    def observe(running: Running) -> str:
+        with talk(running, "NOOP"):
+            running.wait_for(lambda: text in running.out.read_text())
+        return text
+
+    return observe
+
+
 def logged(text: str) -> Callable[[Running], str]:
     def observe(running: Running) -> str:
         with talk(running, "NOOP"):
@@ -250,6 +266,7 @@ PROCESSES: dict[str, list[Effect]] = {
         E("handler-timeout", SHORT, answer(HELLO, "NOOP slow"), "^451 "),
         E("trusted-relays", ["127.0.0.1"], answer(HELLO), "XCLIENT"),
         E("loop", "uvloop", answer("NOOP loop"), "250 uvloop"),
+        E("observer", "probe:observer", printed("observed: Noop"), "Noop"),
         E("debug", 2, logged("smtp_server.commands"), "commands"),
     ],
     "who": [

@@ -244,4 +244,10 @@ KEYWORDS: tuple[Option[object], ...] = (
         "the networks that may say who their client is, by XCLIENT and XFORWARD",
         name="trusted-relays",
     ),
+    _keyword(
+        "observer",
+        values.NAME,
+        LOG,
+        "who is told each reply: an Observer, as package.module:name",
+    ),
 )

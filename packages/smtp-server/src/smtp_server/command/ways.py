@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 
+# The keywords that are objects, which options name by their place.
+_LOADED = ("authenticator", "auth_callback", "observer")
+
+
 class Rules(NamedTuple):
     """One kind of server, and the places that it is at."""
 
@@ -103,7 +107,7 @@ def _keywords(values: Values, starttls: TLSSource | None, users: Users | None) -
     given.setdefault("require_starttls", starttls is not None)
     if given.get("extensions") == ("all",):
         given["extensions"] = ALL_EXTENSIONS
-    for keyword in ("authenticator", "auth_callback"):
+    for keyword in _LOADED:
         if keyword in given:
             given[keyword] = load(str(given[keyword]), f"the {keyword}")
     if users is not None:
