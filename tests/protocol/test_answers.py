@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from smtp_protocol import AuthResult, EnhancedStatus, Envelope, RcptOptions, Reply, replies
-from smtp_protocol.answers import auth_reply, ehlo_reply, replies_from, reply_from, worst_reply
+from smtp_protocol.answers import (
+    auth_reply,
+    ehlo_reply,
+    replies_from,
+    reply_from,
+    worst_reply,
+)
+from smtp_protocol.auth import decided
 
 
 def kind(value: object) -> str:
@@ -35,6 +42,35 @@ BAD_TEXTS = [
     ),
     *("250 bare\rreturn", "250 nul\0", "250-1\r\n\r\n250 2"),
 ]
+
+
+async def never_awaited() -> bool:
+    return False
+
+
+@pytest.mark.parametrize("value", [True, False, None, 1, 0, object(), [], ["x"]], ids=kind)
+def test_a_decision(value: Any) -> None:
+    assert decided(value) is bool(value)
+    assert AuthResult(success=value).success is value
+
+
+@pytest.mark.parametrize("value", ["no", "", b"no", AuthResult(success=False)], ids=kind)
+def test_what_may_say_no_is_no_yes(value: Any) -> None:
+    with pytest.raises(TypeError, match="True or False is the answer, not"):
+        decided(value)
+    with pytest.raises(TypeError, match="True or False is the answer, not"):
+        AuthResult(success=value)
+
+
+def test_a_coroutine_and_a_reply_are_no_yes() -> None:
+    coroutine: Any = never_awaited()
+    with pytest.raises(TypeError, match="not coroutine"):
+        decided(coroutine)
+    with pytest.raises(TypeError, match="not coroutine"):
+        AuthResult(success=coroutine)
+    coroutine.close()
+    with pytest.raises(TypeError, match="not Reply"):
+        decided(replies.OK)
 
 
 def test_a_reply_from_a_text() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import inspect
 import json
 import logging
 import threading
@@ -37,6 +38,7 @@ from smtp_protocol import (
     CramMD5Response,
     Envelope,
     LoginPassword,
+    Reply,
     Server,
     Session,
     auth_mechanism,
@@ -804,3 +806,46 @@ async def test_implicit_tls_and_auth() -> None:
         assert "250-AUTH LOGIN PLAIN\n" in await client.ask(HELLO)
         assert await by_plain(client, SECRET) == WELCOME
         assert await client.deliver() == "250 OK"
+
+
+# Answers that may say no, and would count as yes.
+
+
+async def says_no() -> bool:
+    return False
+
+
+NO: dict[str, Callable[[], object]] = {
+    "a text": lambda: "535 5.7.8 no",
+    "octets": lambda: b"no",
+    "a reply": lambda: Reply(535, ("no",)),
+    "an AuthResult": lambda: AuthResult(success=False),
+    "a coroutine": says_no,
+    "a future": lambda: asyncio.get_running_loop().create_future(),
+}
+
+
+@pytest.mark.parametrize("what", NO)
+async def test_a_no_lets_nobody_in(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    made: list[object] = []
+
+    async def callback(*args: object) -> Any:
+        made.append(NO[what]())
+        return made[-1]
+
+    def authenticator(*args: object) -> AuthResult:
+        made.append(NO[what]())
+        success: Any = made[-1]
+        return AuthResult(success=success)
+
+    ways: list[dict[str, Any]] = [{"auth_callback": callback}, {"authenticator": authenticator}]
+    for way in ways:
+        handler, keywords = Keeper(), {**KEYWORDS, **way}
+        async with dialogue(handler, **keywords) as client:
+            await client.ask(HELLO)
+            assert (await client.ask(f"AUTH PLAIN {plain()}")).startswith("454 ")
+            assert not handler.sessions[0].authenticated
+    for each in made:
+        if inspect.iscoroutine(each):
+            each.close()
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 2

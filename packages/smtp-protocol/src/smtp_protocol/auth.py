@@ -5,10 +5,12 @@ Nothing here needs cryptography; the mechanisms themselves are in ``sasl``.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar, Final, Literal, TypeVar
+
+from smtp_protocol.replies import Reply
 
 __all__ = [
     "MISSING",
@@ -59,12 +61,30 @@ class AuthResult:
             reply gets one, whatever this says.
         message: The reply to send instead of the server's.
         auth_data: What the session is to remember, for handlers to read.
+
+    Raises:
+        TypeError: ``success`` is a text or a coroutine, which is true whatever it says.
     """
 
     success: bool
     handled: bool = True
     message: str | None = None
     auth_data: object = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        decided(self.success)
+
+
+def decided(value: object) -> bool:
+    """Read a yes or no that somebody's program has given.
+
+    Raises:
+        TypeError: It would count as yes though it may say no: a text, the result of another
+            question, or a coroutine that nobody has awaited.
+    """
+    if isinstance(value, str | bytes | AuthResult | Reply | Awaitable):
+        raise TypeError(f"True or False is the answer, not {type(value).__name__}")
+    return bool(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,16 @@ from typing import Literal
 
 from smtp_protocol import commands, replies
 from smtp_protocol.answers import Answer, auth_reply, replies_from, reply_from
-from smtp_protocol.auth import BUILT_IN, Ask, AuthResult, Challenge, Mechanism, Missing, Step
+from smtp_protocol.auth import (
+    BUILT_IN,
+    Ask,
+    AuthResult,
+    Challenge,
+    Mechanism,
+    Missing,
+    Step,
+    decided,
+)
 from smtp_protocol.bookkeeping import forget_clear_text, record
 from smtp_protocol.calls import AnswersCommands, Request, call_hook
 from smtp_protocol.config import ProtocolConfig
@@ -168,7 +177,7 @@ class HandlerConnection(AnswersCommands):
         self.envelope = Envelope()
         try:
             accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
-            good = await accepted if inspect.isawaitable(accepted) else accepted
+            good = decided(await accepted if inspect.isawaitable(accepted) else accepted)
         except Exception as error:
             self._on_failure(error)
             good = False

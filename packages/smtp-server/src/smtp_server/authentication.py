@@ -24,6 +24,7 @@ from smtp_protocol import (
     replies,
 )
 from smtp_protocol.answers import auth_reply
+from smtp_protocol.auth import decided
 from smtp_server.dispatch import HookFailed, failure_in_future, failure_of, timed
 from smtp_server.exchange import Exchange
 from smtp_server.log import log
@@ -118,8 +119,9 @@ async def _ask(name: str, auth_data: object, exchange: Exchange) -> AuthResult:
     if callback is not None and isinstance(auth_data, LoginPassword):
         ask = partial(callback, name, auth_data.login, auth_data.password)
         verdict = await _call(ask, threaded=settings.auth_in_thread)
-        # A coroutine is true, whatever it would come to.
-        return AuthResult(success=bool(await verdict if inspect.isawaitable(verdict) else verdict))
+        # A coroutine is true, whatever it would come to; so is a text that says no.
+        good = decided(await verdict if inspect.isawaitable(verdict) else verdict)
+        return AuthResult(success=good)
     return AuthResult(success=False)
 
 

@@ -341,7 +341,9 @@ class Conversation(Incoming):
     async def _run_hook(self, event: Request) -> None:
         try:
             answers = await answer(event, self)
-        except (KeyboardInterrupt, GeneratorExit):
+        except asyncio.CancelledError:
+            raise  # the session is being ended
+        except BaseException:
             if current_task() is not None:
                 self._drop()
             raise

@@ -154,7 +154,11 @@ def failure_in_future(error: BaseException) -> Exception:
 
 
 def _hook_failed(error: BaseException, *, closing: bool = False) -> HookFailed:
-    failure = HookFailed(f"{type(error).__name__}: {error}", closing=closing)
+    try:
+        text = str(error)
+    except BaseException:  # it is the user's, too
+        text = "it has no text"
+    failure = HookFailed(f"{type(error).__name__}: {text}", closing=closing)
     failure.__cause__ = error
     return failure
 

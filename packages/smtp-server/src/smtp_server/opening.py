@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from smtp_protocol import Peer, ProxyData, ProxyHeaderError, unmapped
+from smtp_protocol.auth import decided
 from smtp_server.dispatch import timed
 from smtp_server.exchange import Exchange
 from smtp_server.proxy import HeaderReader
@@ -50,7 +51,7 @@ async def take_header(exchange: Exchange, reader: HeaderReader, limit: float) ->
     session.proxy_data = replace(header, peer=session.peer)
     session.peer = _client(header, session.peer)
     ask = exchange.hooks.handle_PROXY(exchange, session, exchange.envelope, session.proxy_data)
-    if not await timed(ask, exchange):
+    if not decided(await timed(ask, exchange)):
         raise NoSession("the handler refused the PROXY header")
 
 

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Unpack
 
 from smtp_protocol import AnyHandler, Envelope, Reply, State, replies
+from smtp_protocol.auth import decided
 from smtp_protocol.bookkeeping import forget_clear_text
 from smtp_protocol.commands import StartTls
 from smtp_server.dispatch import failure_of, timed
@@ -127,7 +128,7 @@ class SMTP(Entrance):
         self.envelope = Envelope()
         self._note_tls()
         accepted = self.hooks.handle_STARTTLS(self, self.session, self.envelope)
-        good = await timed(accepted, self) if inspect.isawaitable(accepted) else accepted
+        good = decided(await timed(accepted, self) if inspect.isawaitable(accepted) else accepted)
         if self._connection.state is State.TLS:
             self._connection.tls_started()
             if not good:
