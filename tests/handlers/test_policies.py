@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import pytest
 from tests.handlers.clients import HELLO, session
@@ -130,6 +131,14 @@ async def test_function(allow: Callable[[str], bool]) -> None:
         assert (await client.send(to=["bart@example.com"])).code == 250
         assert (await client.send(to=["anne@example.com"])).code == 550
     assert handler.taken == [HELLO]
+
+
+async def test_a_function_that_answers_with_a_refusal_allows_nobody() -> None:
+    handler = Whole()
+    answer: Any = "550 5.1.1 nobody here"
+    async with session(RestrictRecipients(handler, lambda address: answer)) as client:
+        assert (await client.send()).code == 451
+    assert handler.taken == []
 
 
 @pytest.mark.parametrize("policy", [RestrictRecipients, RequireAuth])

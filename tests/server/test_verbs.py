@@ -1,5 +1,7 @@
 """Verbs: a subclass of SMTP adds commands and takes over built-in ones, and HELP knows them."""
 
+from typing import Any
+
 import pytest
 from tests.server.support import Keeper, service_of, talking
 
@@ -216,6 +218,28 @@ async def test_a_command_that_is_not_for_everybody() -> None:
         assert await client.ask("VRFY x") == "250 You"
         assert "SECRET" in await client.ask("HELP")
         assert await client.ask("HELP SECRET") == "214 Syntax: SECRET"
+
+
+class Awaiting(SMTP):
+    """A command whose condition is a coroutine function, which is not asked for its answer."""
+
+    @staticmethod
+    def _never(session: Session) -> Any:
+        async def never() -> bool:
+            return False
+
+        pending = never()
+        pending.close()
+        return pending
+
+    @syntax("SECRET", when=_never)
+    async def smtp_SECRET(self, arg: str | None) -> str:
+        return "250 Found"
+
+
+async def test_a_condition_that_is_not_awaited_lets_nobody_use_the_command() -> None:
+    async with service_of(Awaiting, Keeper()) as running, talking(running) as client:
+        assert await client.ask("SECRET") == "451 Local error in processing"
 
 
 async def test_a_condition_that_fails_is_a_hook_that_fails() -> None:

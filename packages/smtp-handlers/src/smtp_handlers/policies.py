@@ -18,6 +18,7 @@ from smtp_protocol import (
     canonical_mailbox,
     client_network,
 )
+from smtp_protocol.auth import decided
 
 __all__ = ["RateLimit", "RequireAuth", "RestrictRecipients"]
 
@@ -200,7 +201,7 @@ def _address_test(
         if not allow_routing and not _ROUTING.isdisjoint(mailbox.rpartition("@")[0]):
             return False
         answer = test(mailbox)
-        return await answer if inspect.isawaitable(answer) else answer
+        return decided(await answer if inspect.isawaitable(answer) else answer)
 
     return passes
 

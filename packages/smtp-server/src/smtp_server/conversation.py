@@ -32,7 +32,7 @@ from smtp_protocol import (
     replies,
 )
 from smtp_protocol.answers import reply_from
-from smtp_protocol.auth import Missing
+from smtp_protocol.auth import Missing, decided
 from smtp_protocol.bookkeeping import record
 from smtp_protocol.calls import Request, answer_at_once
 from smtp_protocol.parser import syntaxes
@@ -127,7 +127,7 @@ class Conversation(Incoming):
     def _may_use(self, verb: str) -> bool:
         """Whether the condition of an own command holds, if it has one."""
         condition = self.setup.conditions.get(verb)
-        return condition is None or condition(self.session)
+        return condition is None or decided(condition(self.session))
 
     async def push(self, answer: Answer) -> None:
         """Send the reply to the command now; what the hook returns is then not sent.
