@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import stat
+import sys
 from collections.abc import Sequence
 
 __all__: list[str] = []
@@ -27,6 +28,9 @@ _UNAVAILABLE = frozenset(
 
 # How often another port is tried when the one that IPv4 was given is taken in IPv6.
 _TRIES = 16
+
+# Elsewhere the option is not there, or all clients go to one of the sockets.
+_DIVIDES = sys.platform == "linux"
 
 # A family, a host, and what stands behind the port in an address of IPv6: flow and scope.
 _Place = tuple[int, str, tuple[int, ...]]
@@ -114,7 +118,7 @@ def _bind_all(places: Sequence[_Place], port: int) -> list[socket.socket]:
     return sockets
 
 
-def _bind(family: int, address: tuple[str | int, ...]) -> socket.socket:
+def _bind(family: int, address: tuple[str | int, ...], *, beside: bool = False) -> socket.socket:
     # asyncio switches Nagle's algorithm off only for a socket that says that it is TCP.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -123,12 +127,42 @@ def _bind(family: int, address: tuple[str | int, ...]) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family != socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if beside:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
         sock.listen(_BACKLOG)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def divide(sock: socket.socket, many: int, closing: contextlib.ExitStack) -> list[socket.socket]:
+    """Make sockets for several processes out of one that listens.
+
+    On Linux a port can have several sockets (SO_REUSEPORT), of which each gets its part of the
+    clients. Elsewhere, and for Unix sockets, the processes share one, and whichever is quicker gets
+    a client.
+
+    Args:
+        sock: What `bind_tcp` or `bind_unix` has made.
+        many: How many processes there are.
+        closing: What closes the new ones.
+
+    Returns:
+        A socket for each of them, the given one first.
+
+    Raises:
+        OSError: The system refuses.
+    """
+    if many == 1 or not _DIVIDES or sock.family.name == "AF_UNIX":
+        return [sock] * many
+    # Only now: had it been set before it was bound, then it would have been bound beside another
+    # server, and nobody would have said that the port is taken.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    address = sock.getsockname()
+    siblings = (_bind(sock.family, address, beside=True) for _ in range(many - 1))
+    return [sock, *map(closing.enter_context, siblings)]
 
 
 class UnixListener(socket.socket):

@@ -13,7 +13,7 @@ class CannotStartError(Exception):
     """One line that says what is wrong and what to do.
 
     Args:
-        message: The line, without the program's name.
+        message: The line, without the program's name; empty if somebody else has said it.
         status: `USAGE` or `FAILURE`.
     """
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import socket
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from smtp_server.command.errors import CannotStartError
+from smtp_server.command.handed import adopt
 from smtp_server.listeners import bind_tcp, bind_unix, format_address, port_number
 
 __all__: list[str] = []
@@ -20,7 +19,10 @@ __all__: list[str] = []
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 8025
 
-_SCHEME = re.compile(r"(?i)(smtp|smtps|lmtp)://")
+#: What can be spoken, and how it begins.
+SCHEMES = ("smtp", "smtps", "lmtp")
+
+_SCHEME = re.compile(rf"(?i)({'|'.join(SCHEMES)})://")
 _MODE = re.compile(r":(0?[0-7]{3})\Z")
 
 _PRIVILEGED = "; only root can have a port below 1024, or who has CAP_NET_BIND_SERVICE"
@@ -55,6 +57,11 @@ class Place:
             return f"unix:{self.path}"
         return format_address((self.host, self.port))
 
+    @property
+    def shared(self) -> bool:
+        """Whether several processes have to share its sockets."""
+        return self.fd is not None or self.path is not None
+
     def bind(self) -> list[socket.socket]:
         """Bind.
 
@@ -62,7 +69,7 @@ class Place:
             OSError: It cannot be had; the text says why, and what to do.
         """
         if self.fd is not None:
-            return [_inherited(self.fd)]
+            return [adopt(self.fd)]
         if self.path is not None:
             with _created_with(self.mode):
                 return [bind_unix(self.path, tidy=True)]
@@ -72,20 +79,6 @@ class Place:
             if self.port < 1024:
                 raise CannotStartError(f"{error.strerror}{_PRIVILEGED}") from None
             raise
-
-
-def _inherited(fd: int) -> socket.socket:
-    """A socket that whoever started the process has opened."""
-    try:
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            raise CannotStartError(f"the descriptor {fd} is no socket")
-    except OSError as error:
-        reason = os.strerror(error.errno or errno.EBADF)
-        raise CannotStartError(f"cannot listen on the descriptor {fd}: {reason}") from None
-    sock = socket.socket(fileno=fd)
-    if sock.type != socket.SOCK_STREAM:
-        raise CannotStartError(f"the descriptor {fd} is no socket for connections")
-    return sock
 
 
 @contextlib.contextmanager

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
-import socket
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import NoReturn
 
 from smtp_protocol import AnyHandler
 from smtp_protocol.life import life_of
 from smtp_server.command.arguments import PROGRAM, Parser, make_parser, values_of
+from smtp_server.command.binding import Sockets, addresses, bind
 from smtp_server.command.errors import USAGE, CannotStartError, in_one_line
+from smtp_server.command.handed import from_environ
 from smtp_server.command.handlers import Found, find_handler, installed, make_handler
 from smtp_server.command.identity import become, may_become
 from smtp_server.command.loops import loop_factory
+from smtp_server.command.notify import Notifier
+from smtp_server.command.operation import Charge, operate_command, run_loop
 from smtp_server.command.options import Option, Values
 from smtp_server.command.own_options import named_values, own_options
 from smtp_server.command.plan import Plan, merge
-from smtp_server.command.running import Services, serve_until_told
+from smtp_server.command.running import Services
 from smtp_server.command.sources import (
+    Outside,
     Raw,
     environment_of,
+    handed_over,
     load_file,
     read_environment,
     read_file,
@@ -41,6 +46,7 @@ from smtp_server.command.table import (
     NOSETUID,
     OPTIONS,
     USER,
+    WORKERS,
 )
 from smtp_server.command.ways import Rules, in_options, rules_of, with_chaos
 from smtp_server.log import commands_logger, logger
@@ -60,11 +66,16 @@ def parse(args: Sequence[str] | None) -> tuple[Parser, Namespace]:
         _give_up(parser, error)
 
 
-def _read(parser: Parser, args: Sequence[str]) -> tuple[Parser, Namespace]:
+def _read(
+    parser: Parser, args: Sequence[str], outside: Outside | None = None
+) -> tuple[Parser, Namespace]:
     given, rest = parser.parse_known_args(args)
     environment = environment_of(os.environ)
     path = getattr(given, CONFIG.attribute, None) or environment.get("CONFIG")
-    file = load_file(str(path)) if path else {}
+    if outside is None:
+        handed = from_environ(os.environ)
+        outside = Outside(load_file(str(path)) if path else {}, handed)
+    file = outside.file
     found = _find(getattr(given, CLASS.attribute, None), environment, file)
     options: tuple[Option[object], ...] = OPTIONS
     if rest or "help" in given or unknown(environment) or unknown(file):
@@ -76,13 +87,21 @@ def _read(parser: Parser, args: Sequence[str]) -> tuple[Parser, Namespace]:
             parser.exit()
         given = parser.parse_args(args)
     plan = merge(
+        handed_over(outside.handed),
         read_file(str(path), file, options),
         read_environment(environment, options),
         sort_out(values_of(given, options)),
     )
     values = {option.attribute: plan.values.of(option) for option in OPTIONS}
     values["listen"] = [way.place for way in plan.ways]
-    return parser, Namespace(**values, handler_class=found.value, found=found, plan=plan)
+    return parser, Namespace(
+        **values,
+        handler_class=found.value,
+        found=found,
+        plan=plan,
+        outside=outside,
+        given=list(args),
+    )
 
 
 def _find(name: str | None, environment: Raw, file: Raw) -> Found:
@@ -100,8 +119,12 @@ def run(args: Sequence[str] | None) -> None:
     act = _check if first == "check" else _serve
     parser, namespace = parse(rest if first in ("", "check") else args)
     _set_up_log(namespace.debug)
+    _act(parser, lambda: act(parser, namespace))
+
+
+def _act(parser: ArgumentParser, act: Callable[[], int]) -> None:
     try:
-        status = act(parser, namespace)
+        status = act()
     except CannotStartError as error:
         _give_up(parser, error)
     if status:
@@ -110,17 +133,54 @@ def run(args: Sequence[str] | None) -> None:
 
 def _serve(parser: ArgumentParser, namespace: Namespace) -> int:
     plan: Plan = namespace.plan
-    make_loop = loop_factory(plan.values.of(LOOP))
+    many, make_loop = plan.values.of(WORKERS), loop_factory(plan.values.of(LOOP))
+    notifier = Notifier.from_environ(os.environ)
     # Ports and keys may be for root alone; the handler is made by who it will run as.
     rules = rules_of(plan)
     with contextlib.ExitStack() as cleaning:
-        sockets = [_bind(each, cleaning) for each in rules]
-        if not plan.values.of(NOSETUID):
-            become(plan.values.of(USER))
-        services = _make_services(_handler(parser, namespace), rules, sockets, plan.values)
-        debug = namespace.debug >= len(_LEVELS)
-        with asyncio.Runner(debug=debug, loop_factory=make_loop) as runner:
-            return runner.run(serve_until_told(services, plan.values.of(GRACE)))
+        sockets = bind(rules, many, cleaning)
+        command = partial(operate_command, notifier, addresses(sockets[0]))
+        if many > 1:
+            return run_loop(_supervisor(namespace, sockets), command, None, namespace.debug)
+        services = _make_services(parser, namespace, rules, sockets[0])
+        return run_loop(services, command, make_loop, namespace.debug)
+
+
+def _supervisor(namespace: Namespace, sockets: Sequence[Sockets]) -> Charge:
+    from smtp_server.command.supervisor import Supervisor  # noqa: PLC0415 most have one process
+
+    if os.name != "posix":
+        raise CannotStartError("--workers: there can be only one on this system", USAGE)
+    return Supervisor(namespace.given, namespace.outside.as_told(), sockets)
+
+
+def work(
+    arguments: Sequence[str],
+    outside: Outside,
+    sockets: Sockets,
+    serve: Callable[[Charge], Coroutine[None, None, None]],
+) -> None:
+    """Be one worker of several.
+
+    Args:
+        arguments: Those of the command.
+        outside: What the supervisor has read.
+        sockets: Those for each of the rules, which are bound.
+        serve: What operates the services.
+
+    Raises:
+        SystemExit: With 1 or 2, after one line on stderr, when it cannot run.
+    """
+    parser = make_parser(OPTIONS)
+
+    def act() -> int:
+        read, namespace = _read(parser, arguments, outside)
+        _set_up_log(namespace.debug)
+        make_loop = loop_factory(namespace.loop)
+        services = _make_services(read, namespace, rules_of(namespace.plan), sockets)
+        return run_loop(services, serve, make_loop, namespace.debug)
+
+    _act(parser, act)
 
 
 def _check(parser: ArgumentParser, namespace: Namespace) -> int:
@@ -130,7 +190,7 @@ def _check(parser: ArgumentParser, namespace: Namespace) -> int:
     rules = rules_of(plan)
     if not plan.values.of(NOSETUID):
         may_become(plan.values.of(USER))
-    _make_services(_handler(parser, namespace), rules, [[] for _ in rules], plan.values)
+    _combine(_handler(parser, namespace), rules, [[] for _ in rules], plan.values)
     places = ", ".join(str(place) for each in rules for place in each.places)
     print(f"{PROGRAM}: this would start, and listen on {places}")
     return 0
@@ -141,18 +201,18 @@ def _handler(parser: ArgumentParser, namespace: Namespace) -> AnyHandler:
     return make_handler(found, parser, values.of(ARGUMENTS), named_values(found, values))
 
 
-def _bind(rules: Rules, cleaning: contextlib.ExitStack) -> list[socket.socket]:
-    try:
-        return [cleaning.enter_context(sock) for place in rules.places for sock in place.bind()]
-    except (OSError, ValueError) as error:
-        raise CannotStartError(in_one_line(error)) from None
-
-
 def _make_services(
-    handler: AnyHandler,
-    rules: Sequence[Rules],
-    sockets: Sequence[list[socket.socket]],
-    values: Values,
+    parser: ArgumentParser, namespace: Namespace, rules: Sequence[Rules], sockets: Sockets
+) -> Services:
+    """Make handler and services, as the user that they run as."""
+    values: Values = namespace.plan.values
+    if not values.of(NOSETUID):
+        become(values.of(USER))
+    return _combine(_handler(parser, namespace), rules, sockets, values)
+
+
+def _combine(
+    handler: AnyHandler, rules: Sequence[Rules], sockets: Sockets, values: Values
 ) -> Services:
     try:
         life = life_of(handler)
@@ -164,7 +224,7 @@ def _make_services(
     except (OSError, TypeError, ValueError) as error:
         raise CannotStartError(in_options(in_one_line(error))) from None
     files = [(f"users of {each.users.path}", each.users.reload) for each in rules if each.users]
-    return Services(services, life, files)
+    return Services(services, life, values.of(GRACE), files)
 
 
 def _set_up_log(debug: int) -> None:
@@ -179,6 +239,8 @@ def _set_up_log(debug: int) -> None:
 
 
 def _give_up(parser: ArgumentParser, error: CannotStartError) -> NoReturn:
+    if not str(error):
+        parser.exit(error.status)
     if error.status == USAGE:
         parser.error(str(error))
     parser.exit(error.status, f"{PROGRAM}: {error}\n")

@@ -1,4 +1,4 @@
-"""Running: one handler behind several services, from their start to the signal that ends them."""
+"""Running: one handler behind several services, which start, read files again and end together."""
 
 from __future__ import annotations
 
@@ -6,24 +6,16 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from smtp_protocol import HasLife
 from smtp_server.command.errors import CannotStartError, in_one_line
 from smtp_server.life import Life
-from smtp_server.listeners import format_address
 from smtp_server.log import logger
 from smtp_server.service import Service
-from smtp_server.version import __version__
 
 __all__: list[str] = []
-
-# Windows has the last one, and no SIGHUP, which asks for files to be read again.
-_ENDING = ("SIGINT", "SIGTERM", "SIGBREAK")
-_RELOADING = ("SIGHUP",)
 
 # Seconds that a handler has to be left when nobody wants to wait any more.
 _CLEANING = 5.0
@@ -35,6 +27,7 @@ class Services:
     Args:
         services: The services. They have no life of their own.
         life: The handler, if it has something to open.
+        grace: Seconds that what is going on has at the end.
         files: What reads some files again, each with what it is called.
     """
 
@@ -42,9 +35,11 @@ class Services:
         self,
         services: Sequence[Service],
         life: HasLife | None,
+        grace: float,
         files: Sequence[tuple[str, Callable[[], None]]] = (),
     ) -> None:
         self._services = services
+        self._grace = grace
         self._handler = life
         self._life: Life | None = None
         self._files = [
@@ -55,9 +50,9 @@ class Services:
         self.lost = asyncio.Event()
 
     @property
-    def addresses(self) -> list[tuple[str, int] | str]:
-        """Where they listen."""
-        return [address for service in self._services for address in service.addresses]
+    def failed(self) -> bool:
+        """Whether the handler has failed, as the log tells."""
+        return self.lost.is_set()
 
     async def start(self) -> None:
         """Enter the handler, and listen.
@@ -71,38 +66,36 @@ class Services:
             for service in self._services:
                 await service.start()
         except OSError as error:
-            await self.close(0)
+            await self._close(0)
             raise CannotStartError(in_one_line(error)) from None
         except BaseException:
             with contextlib.suppress(Exception):
-                await self.close(0)
+                await self._close(0)
             raise
 
     async def _enter(self, handler: HasLife) -> None:
         self._life = life = Life(handler, self.lost.set)
         try:
             await life.enter()
-        except Exception as error:
+        except BaseException as error:
             self._life = None
+            if not isinstance(error, Exception):
+                raise
             text = f"the handler {type(handler).__name__} cannot begin: {in_one_line(error)}"
             raise CannotStartError(text) from None
 
-    async def close(self, grace: float) -> None:
-        """Close all of them, and leave the handler.
-
-        Args:
-            grace: Seconds that what is going on has.
-
-        Raises:
-            BaseException: What the handler has raised.
-        """
+    async def _close(self, grace: float) -> None:
         for service in self._services:
             service.stop_listening()
         await asyncio.gather(*(service.close(grace) for service in self._services))
         if self._life is not None:
             await self._life.leave()
 
-    def reload(self) -> None:
+    async def ended(self) -> None:
+        """Wait until the handler's life has ended by itself."""
+        await self.lost.wait()
+
+    async def reload(self) -> None:
         """Read the files again; what cannot be read stays as it was."""
         for what, read in self._files:
             try:
@@ -110,73 +103,24 @@ class Services:
             except Exception as error:
                 logger.error("The %s stay as they are: %s", what, error)
 
+    async def drain(self) -> None:
+        """Listen no more, finish what has begun, and leave the handler."""
+        await self._end(self._grace)
 
-async def serve_until_told(services: Services, grace: float) -> int:
-    """Serve until a signal ends it.
-
-    Args:
-        services: The services, not started yet.
-        grace: Seconds that what is going on has then.
-
-    Returns:
-        The exit status.
-    """
-    signals: asyncio.Queue[None] = asyncio.Queue()
-    with contextlib.ExitStack() as cleaning:
-        _at_signals(_ENDING, partial(signals.put_nowait, None), cleaning)
-        _at_signals(_RELOADING, services.reload, cleaning)
-        await services.start()
-        addresses = ", ".join(map(format_address, services.addresses))
-        text = f"smtp-server {__version__} listens on {addresses}"
-        print(text, file=sys.stderr, flush=True)
-        await _first(signals.get(), services.lost.wait())
-        closing = asyncio.create_task(_close(services, grace))
-        second = asyncio.create_task(signals.get())
-        await asyncio.wait({closing, second}, return_when=asyncio.FIRST_COMPLETED)
-        if second.done():
-            await _stop_at_once(services)
-        await closing
-        second.cancel()
-    return int(services.lost.is_set())
-
-
-async def _close(services: Services, grace: float) -> None:
-    try:
-        await services.close(grace)
-    except Exception as error:
-        if not services.lost.is_set():  # which was told
-            logger.error("The handler could not be left: %r", error, exc_info=error)
-            services.lost.set()
-
-
-async def _first(*coroutines: object) -> None:
-    tasks = [asyncio.ensure_future(each) for each in coroutines]  # type: ignore
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-
-
-async def _stop_at_once(services: Services) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_CLEANING):
-            await _close(services, 0)
-    # A hook that blocks a thread would keep the interpreter from ending.
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(0)
-
-
-def _at_signals(
-    names: Sequence[str], call: Callable[[], object], cleaning: contextlib.ExitStack
-) -> None:
-    """Have a function called in the running loop at each of these signals that there is."""
-    loop = asyncio.get_running_loop()
-    for name in names:
-        number: signal.Signals | None = getattr(signal, name, None)
-        if number is None:
-            continue
+    async def _end(self, grace: float) -> None:
         try:
-            loop.add_signal_handler(number, call)
-        except NotImplementedError:  # the loops of Windows
-            before = signal.signal(number, lambda *_: loop.call_soon_threadsafe(call))
-            cleaning.callback(signal.signal, number, before or signal.SIG_DFL)
+            await self._close(grace)
+        except Exception as error:
+            if not self.lost.is_set():  # which was told
+                logger.error("The handler could not be left: %r", error, exc_info=error)
+                self.lost.set()
+
+    async def stop(self) -> None:
+        """Close all of them without a grace, and end the process."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLEANING):
+                await self._end(0)
+        # A hook that blocks a thread would keep the interpreter from ending.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)

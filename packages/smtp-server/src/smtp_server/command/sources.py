@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from smtp_server.command.errors import USAGE, CannotStartError
+from smtp_server.command.handed import Handed
 from smtp_server.command.options import Option, Values
-from smtp_server.command.places import Place
+from smtp_server.command.places import SCHEMES, Place
 from smtp_server.command.table import BY_NAME, CONFIG, FD, LISTEN, UNIX, find
+
+if TYPE_CHECKING:
+    from smtp_server.command.channel import Value
 
 __all__: list[str] = []
 
@@ -31,6 +35,28 @@ class Source(NamedTuple):
 
     values: Values
     places: Sequence[tuple[Place, Mapping[str, object]]] = ()
+
+
+class Outside(NamedTuple):
+    """What is read once, and not by each worker again: others may have changed it since.
+
+    Args:
+        file: What the file says.
+        handed: The sockets that the process was started with.
+    """
+
+    file: Raw
+    handed: Sequence[Handed] = ()
+
+    def as_told(self) -> dict[str, Value]:
+        """The same, for a worker."""
+        return {"file": cast("Value", self.file), "handed": self.handed}
+
+
+def handed_over(handed: Sequence[Handed]) -> Source:
+    """The places that are known by sockets; what they are called may say what is spoken there."""
+    places = [Place(fd=number, scheme=name if name in SCHEMES else "") for number, name in handed]
+    return Source(Values(), [(place, {}) for place in places])
 
 
 def sort_out(values: Values) -> Source:

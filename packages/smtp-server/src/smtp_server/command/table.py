@@ -93,6 +93,13 @@ GRACE: Option[float] = Option(
     default=5.0,
     help="how long a stop waits for what is going on",
 )
+WORKERS: Option[int] = Option(
+    name="workers",
+    kind=values.AT_LEAST_1,
+    group=WHO,
+    default=1,
+    help="serve with so many processes behind the same ports; one that dies is followed by another",
+)
 CONFIG: Option[str | None] = Option(
     name="config",
     kind=values.FILE,
@@ -189,6 +196,7 @@ OPTIONS: tuple[Option[object], ...] = (
     USER,
     LOOP,
     GRACE,
+    WORKERS,
     LISTEN,
     UNIX,
     FD,

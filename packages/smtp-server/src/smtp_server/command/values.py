@@ -61,6 +61,13 @@ def _whole(value: object) -> int:
     raise _refuse("a whole number", value)
 
 
+def _at_least_1(value: object) -> int:
+    number = _whole(value)
+    if not number:
+        raise _refuse("a whole number from 1 up", value)
+    return number
+
+
 def _number(value: object) -> float:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}(?:\.[0-9]{1,20})?", value):
         return float(value)
@@ -90,6 +97,7 @@ FLAG = Kind("", _flag)
 TEXT = Kind("TEXT", _text)
 FILE = Kind("FILE", _text)
 NAME = Kind("NAME", _text)
+AT_LEAST_1 = Kind("NUMBER", _at_least_1)
 COUNT = Kind("NUMBER", _whole)
 OCTETS = Kind("OCTETS", _whole)
 NUMBER = Kind("NUMBER", _number)
