@@ -114,3 +114,20 @@ def test_a_port_that_systemd_has_opened(cli: Starter, workers: str) -> None:
     assert running.addresses == [(host, 2525)]
     assert running.stop() == 0
     assert "mine: a@example.com" in running.out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"), [("lmtp", "LHLO"), ("smtp", "EHLO"), ("smtp-server.socket", "EHLO")]
+)
+def test_the_name_of_a_socket_says_what_is_spoken(cli: Starter, name: str, verb: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/socket"
+        running = activate(cli, path, "2", f"--fdname={name}")
+        with socket.socket(socket.AF_UNIX) as client, client.makefile("rwb", 0) as stream:
+            client.settimeout(DEADLINE)
+            client.connect(path)
+            assert stream.readline().startswith(b"220 ")
+            stream.write(f"{verb} client.test\r\n".encode())
+            assert stream.readline().startswith(b"250-")
+        running.wait_for(lambda: f" listens on {path}\n" in running.err.read_text())
+        assert running.stop() == 0

@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import os
+import pwd
 import re
 import signal
 import smtplib
+import socket
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
@@ -14,7 +17,18 @@ from pathlib import Path
 
 import pytest
 from tests.server.support import DEADLINE, Dialogue, eventually
-from tests.server.test_cli import CERTIFICATE, HERE, KEY, MODULE, Running, Starter, one_line
+from tests.server.test_cli import (
+    CERTIFICATE,
+    HERE,
+    KEY,
+    MODULE,
+    Running,
+    Starter,
+    needs_nobody,
+    needs_root,
+    one_line,
+    without_coverage,
+)
 from tests.soak.kill_mailbox import Record, client, examine
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sockets cannot be handed on")
@@ -334,3 +348,59 @@ def test_certificates_are_read_again_by_all(cli: Starter, tmp_path: Path) -> Non
     running.wait_for(lambda: running.err.read_text().count(text) == 2)
     running.wait_for(lambda: "have been read again" in running.err.read_text())
     assert running.stop() == 0
+
+
+def test_workers_do_not_read_what_has_changed_since_the_start(cli: Starter) -> None:
+    """Half of them with one configuration and half of them with another would be worse."""
+    config = cli.folder / "config.toml"
+    config.write_text('hostname = "before.test"\nmax-recipients = 7\n')
+    running = start(cli, "-c", "mine.Tell", "--config", str(config))
+    config.write_text("no TOML")
+    before = running.pids()
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    running.wait_for(lambda: not set(before.values()) & set(running.pids().values()))
+    for _ in range(8):
+        with running.client() as client:
+            assert client.ehlo()[1].startswith(b"before.test")
+    assert running.stop() == 0
+
+
+@needs_root
+@needs_nobody
+def test_workers_become_another_user_and_the_supervisor_does_not(cli: Starter) -> None:
+    cli = without_coverage(cli)
+    command = (*MODULE, "-d", *HERE, "--workers", "2", "-c", "sink")
+    running = Workers(command, cli.folder, cli.environ)
+    cli.running.append(running)
+    running.wait_ready()
+    assert {user_of(pid) for pid in running.pids().values()} == {pwd.getpwnam("nobody").pw_uid}
+    assert user_of(running.process.pid) == 0
+    assert running.stop() == 0
+
+
+def user_of(pid: int) -> int:
+    """The user that a process runs as."""
+    return os.stat(f"/proc/{pid}").st_uid
+
+
+def test_several_places_and_kinds(cli: Starter) -> None:
+    """Each of which all workers have; a Unix socket's file goes with the supervisor alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "socket"
+        command = (*MODULE, "-n", "-d", *HERE, "-l", "lmtp://127.0.0.1:0", "--unix", str(path))
+        running = Workers((*command, "--workers", "2", "-c", "mine.Tell"), cli.folder, cli.environ)
+        cli.running.append(running)
+        running.wait_for(lambda: f", {path}, " in running.err.read_text())
+        ports = re.findall(r"127\.0\.0\.1:(\d+)", running.err.read_text())
+        for verb, port in zip(("EHLO", "LHLO"), ports, strict=True):
+            for _ in range(8):
+                with smtplib.SMTP("127.0.0.1", int(port), timeout=DEADLINE) as client:
+                    assert client.docmd(verb, "client.test")[0] == 250
+        for _ in range(8):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(DEADLINE)
+                sock.connect(str(path))
+                assert sock.recv(4) == b"220 "
+        assert running.stop() == 0
+        assert not path.exists()
