@@ -321,6 +321,17 @@ def test_a_second_signal_ends_even_what_is_stuck(cli: Starter) -> None:
     assert not any(map(is_there, pids))
 
 
+def test_a_second_signal_tells_the_clients_of_a_worker_that_can(cli: Starter) -> None:
+    running = start(cli, "-c", "mine.Slow", "--grace", "600")
+    pids = running.pids().values()
+    with contextlib.closing(begin_message(running)) as client:
+        running.process.terminate()
+        running.wait_for(lambda: not all(map(is_there, pids)))
+        assert running.stop() == 0
+        assert client.getreply()[0] == 421
+    assert not any(map(is_there, pids))
+
+
 def test_the_supervisor_is_killed(cli: Starter) -> None:
     """Its workers finish what has begun, and end."""
     running = start(cli, "-c", "mine.Slow")
@@ -338,10 +349,13 @@ def test_the_supervisor_is_killed(cli: Starter) -> None:
 # Files that are read again.
 
 
-def test_certificates_are_read_again_by_all(cli: Starter, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_certificates_are_read_again_by_all(cli: Starter, tmp_path: Path, loop: str) -> None:
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
     mine = tmp_path / "mine.pem"
     mine.write_text(Path(CERTIFICATE).read_text() + Path(KEY).read_text())
-    running = start(cli, "-c", "sink", "--tlscert", str(mine))
+    running = start(cli, "-c", "sink", "--tlscert", str(mine), "--loop", loop)
     mine.unlink()
     running.process.send_signal(signal.SIGHUP)
     text = "The TLS certificates stay as they are"
