@@ -322,7 +322,12 @@ def test_a_second_signal_ends_even_what_is_stuck(cli: Starter) -> None:
 
 
 def test_a_second_signal_tells_the_clients_of_a_worker_that_can(cli: Starter) -> None:
-    running = start(cli, "-c", "mine.Slow", "--grace", "600")
+    (cli.folder / "patient.py").write_text(
+        "import smtp_server.command.supervisor\n"
+        "from mine import Slow\n"
+        "smtp_server.command.supervisor.AT_ONCE = 600\n"
+    )
+    running = start(cli, "-c", "patient.Slow", "--grace", "600")
     pids = running.pids().values()
     with contextlib.closing(begin_message(running)) as client:
         running.process.terminate()

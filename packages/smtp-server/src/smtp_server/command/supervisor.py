@@ -10,8 +10,8 @@ from smtp_server.command.keeper import RELOAD, STOP, Keeper, Sockets
 
 __all__: list[str] = []
 
-# Seconds that workers have to end at once; then they are killed.
-_AT_ONCE = 2.0
+#: Seconds that workers have to end at once; then they are killed.
+AT_ONCE = 2.0
 
 
 class Supervisor:
@@ -97,7 +97,9 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Have the workers end at once; those that do not are killed."""
-        await self.ask(STOP, _AT_ONCE)
+        await self.ask(STOP, AT_ONCE)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=AT_ONCE)
         for keeper in self._keepers:
             keeper.kill()
         await asyncio.gather(*self._tasks, return_exceptions=True)
