@@ -54,7 +54,7 @@ def test_the_configuration_of_haproxy() -> None:
 
 @pytest.mark.parametrize("name", ["smtp-server.service", "Containerfile", "compose.yaml"])
 def test_the_options_are_those_of_the_command(name: str) -> None:
-    text = re.sub(r"(?m)^\s*#.*|^RUN .*", "", (DEPLOY / name).read_text("utf-8"))
+    text = re.sub(r"(?m)^\s*#.*|^(?:RUN|COPY) .*", "", (DEPLOY / name).read_text("utf-8"))
     told = set(re.findall(r"(?<=[ \"-])--[a-z][a-z-]+", text))
     there = set(
         re.findall(r"--[a-z][a-z-]+", subprocess.check_output([*MODULE, "--help"], text=True))

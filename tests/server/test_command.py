@@ -323,7 +323,7 @@ def idle(running: Running) -> str:
 
 
 #: Those that have a test of their own below, or in test_cli.py.
-ELSEWHERE = {"config", "nosetuid", "user", "grace", "listen", "unix", "fd", "auth-file"}
+ELSEWHERE = {"config", "nosetuid", "user", "grace", "listen", "unix", "fd", "auth-file", "workers"}
 
 
 def as_text(value: object) -> str:
@@ -522,8 +522,8 @@ def test_what_is_wrong_is_one_line(
         (["--auth-file", "users"], "users: line 2 is not name:hash; smtp-server hash-password"),
         (["--tlscert", "text"], "cannot use the certificate text: expected PEM"),
         (["--tlscert", CERTIFICATE, "--tlskey", "other.pem"], "is that of another certificate"),
-        (["--fd", "99"], "cannot listen on the descriptor 99: Bad file descriptor"),
-        (["--fd", "0"], "the descriptor 0 is no socket"),
+        (["--fd", "99"], "cannot listen on descriptor 99: it is no socket"),
+        (["--fd", "0"], "cannot listen on descriptor 0: it is no socket"),
         (["-c", "fails.Handler"], "the handler Handler cannot begin: LookupError: no database"),
         (["--auth-required"], "--auth-required needs an authenticator"),
     ],
