@@ -12,7 +12,7 @@ from tests.server.secure import shared_server_context
 from smtp_protocol import Envelope, Handler, Peer, ProxyData, Server, Session
 from smtp_server.opening import (
     NoSession,
-    handshake,
+    handshake_errors,
     is_gone,
     peer_of,
     take_header,
@@ -180,7 +180,7 @@ def test_a_handshake_that_fails(loop: FakeLoop, error: OSError, why: str) -> Non
 
 
 def test_a_failure_of_the_program_is_no_failure_of_the_handshake() -> None:
-    with pytest.raises(ValueError, match="mistake"), handshake():
+    with pytest.raises(ValueError, match="mistake"), handshake_errors():
         raise ValueError("mistake")
 
 

@@ -5,6 +5,8 @@ import contextlib
 import os
 import socket
 import ssl
+import struct
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from tests.server.support import (
 from smtp_handlers import Sink
 from smtp_protocol import Envelope, Server, Session
 from smtp_server import SMTP, Service, serve
+from smtp_server.listeners import BACKLOG
 
 CLOSING = "421 4.3.2 Service shutting down"
 
@@ -489,3 +492,17 @@ def test_all_contexts_are_made_anew_though_one_fails() -> None:
     with pytest.raises(OSError, match="no such file"):
         service.reload_tls()
     assert asked == ["first", "second", "first", "second"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the backlog of a socket")
+@pytest.mark.parametrize("implicit", [False, True], ids=["plain", "implicit"])
+async def test_asyncio_does_not_change_the_backlog(implicit: bool) -> None:
+    service = serve(
+        Sink(), "127.0.0.1", 0, ssl_context=shared_server_context() if implicit else None
+    )
+    async with service:
+        for server in service.servers:
+            for sock in server.sockets:
+                # A struct tcp_info: eight octets, and numbers, of which the sixth is the backlog.
+                told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+                assert struct.unpack("8x6I", told)[5] == BACKLOG

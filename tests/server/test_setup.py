@@ -81,9 +81,9 @@ def test_what_a_default_answers_is_answered_at_once() -> None:
         ) -> str:
             return "250 OK"
 
-    assert {Noop, Rcpt} <= set(setup().quick)
-    assert Noop not in setup(Looks()).quick
-    assert not setup(command_call_limit=5).quick, "each is counted first"
+    assert {Noop, Rcpt} <= set(setup().at_once)
+    assert Noop not in setup(Looks()).at_once
+    assert not setup(command_call_limit=5).at_once, "each is counted first"
 
 
 def test_what_the_class_answers_itself_is_not_answered_at_once() -> None:
@@ -91,8 +91,8 @@ def test_what_the_class_answers_itself_is_not_answered_at_once() -> None:
         async def answer_command(self, command: object) -> str:
             raise AssertionError
 
-    assert Data in setup().quick
-    assert Data not in prepare(Decides, Plain(), {}).quick
+    assert Data in setup().at_once
+    assert Data not in prepare(Decides, Plain(), {}).at_once
 
 
 def test_who_is_trusted() -> None:

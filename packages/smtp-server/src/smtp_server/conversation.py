@@ -56,7 +56,7 @@ _CONNECTED = Connected()
 
 _NOT_TO_INTERRUPT = TRANSACTION | {State.TLS, State.CLOSED}
 
-# AUTH's verdicts are counted where they fall; every other refusal of it is an error like any.
+# These replies to AUTH are counted in authentication.py; its other refusals count as errors.
 _VERDICTS = frozenset({535, 421})
 
 # What is no command, or none for this client: who goes on asking for it makes errors.
@@ -264,14 +264,14 @@ class Conversation(Incoming):
         if self._advancing:
             return
         self._advancing = True
-        connection, quick = self._connection, self.setup.quick
+        connection, at_once = self._connection, self.setup.at_once
         left = _AT_ONCE
         while left and self._writing and (self._task is None or self._response is not None):
             left -= 1
             event = connection.next_event()
             if event is NEED_DATA or event is PAUSED:
                 break
-            begin = quick.get(type(event))
+            begin = at_once.get(type(event))
             if begin is not None:
                 self._reply(event, answer_at_once(begin(event, self)))
             elif isinstance(event, BodyChunk):
@@ -281,7 +281,7 @@ class Conversation(Incoming):
             elif isinstance(event, AuthResponse):
                 self._respond(event, event.data)
             elif isinstance(event, ConnectionClosed):
-                self._forget_body()
+                self._discard_body()
                 self._hang_up(linger=True)
                 break
             else:
@@ -289,8 +289,8 @@ class Conversation(Incoming):
         if left:
             self._advancing = False
         else:
-            # Then it is known, too, whether the peer reads its replies, or is gone: asyncio
-            # warns of one that is written to again and again.
+            # Give the event loop a turn, in which it can tell that the client reads no replies or
+            # is gone: asyncio warns of one that is written to again and again.
             self._loop.call_soon(self._go_on)
         if self._output:
             self._flush()
@@ -321,14 +321,14 @@ class Conversation(Incoming):
     def _consult(self, event: Request) -> None:
         """Have ``event`` answered: at once where that is possible, otherwise by a task."""
         self._event = event
-        if type(event) in self.setup.checked:
-            reply = self._check(event)
+        if type(event) in self.setup.may_refuse:
+            reply = self._refuse_before_hook(event)
             if reply is not None:
                 self._conclude(event, [reply] * self._connection.replies_owed)
                 return
         self._start(self._run_hook(event))
 
-    def _check(self, event: Request) -> Reply | None:
+    def _refuse_before_hook(self, event: Request) -> Reply | None:
         """Refuse what no hook is asked about; a message is put into its envelope."""
         if isinstance(event, BodyEnd):
             by_chunks = self._connection.state is not State.DATA
@@ -356,7 +356,7 @@ class Conversation(Incoming):
             self.log_failure(event, error)
             self.end_session(replies.CLOSING_FAILURE)
         if self._connection.state is State.AUTH:
-            # Who asked the client for a response waits for it no more, so it would get no answer.
+            # The hook has ended while its 334 is unanswered: nobody will read the response.
             self._response = None
             self.end_session(replies.CLOSING_FAILURE)
         self._advance()
@@ -399,7 +399,7 @@ class Conversation(Incoming):
             self._open_body()
         elif before in TRANSACTION and after not in TRANSACTION:
             self.envelope = Envelope()
-            self._forget_body()
+            self._discard_body()
         elif after is State.CLOSED and isinstance(event, Quit):
             self._hang_up(linger=False)  # there is nothing that the client could still send
         elif after is State.TLS:

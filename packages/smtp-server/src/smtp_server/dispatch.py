@@ -103,9 +103,9 @@ async def timed(hook: Awaitable[ResultT], exchange: Exchange) -> ResultT:
 
 
 async def untimed(wait: Awaitable[ResultT], exchange: Exchange) -> ResultT:
-    """Await, inside a hook, what is not its affair, such as the client: that time does not count.
+    """Wait for the client inside a hook: the hook's time limit is paused meanwhile.
 
-    It is then limited anew.
+    Afterwards the whole limit begins anew.
     """
     clock, limit = exchange.clock, exchange.setup.settings.handler_timeout
     if clock is None or limit is None:

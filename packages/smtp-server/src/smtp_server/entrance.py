@@ -11,7 +11,7 @@ from smtp_server.dispatch import failure_of
 from smtp_server.log import log, refused
 from smtp_server.opening import (
     NoSession,
-    handshake,
+    handshake_errors,
     is_gone,
     peer_of,
     take_header,
@@ -162,7 +162,7 @@ class Entrance(Conversation):
 
     async def _secure(self, certificates: Certificates) -> None:
         """Do the TLS handshake of a connection that is there in the clear."""
-        with handshake():
+        with handshake_errors():
             await self._encrypt(certificates, self.setup.settings.tls_handshake_timeout)
 
     def _give_up(self, reason: NoSession) -> None:

@@ -68,8 +68,8 @@ class Incoming(Link, ServerClass):
         ascii_only = envelope.encoding == "ascii"
         return replies.NOT_ASCII if ascii_only and not envelope.content.isascii() else None
 
-    def _forget_body(self) -> None:
-        """Tell the hook that reads the message that it will not be complete."""
+    def _discard_body(self) -> None:
+        """Let go of the message; a hook that still reads is told that it will not be complete."""
         body, self._body = self._body, None
         if body is None:
             return

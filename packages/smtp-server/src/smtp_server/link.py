@@ -35,8 +35,8 @@ _inbox = _Inbox()
 class Errand(asyncio.Task[None]):
     """The task of something that a connection waits for.
 
-    What it owes at its end is written inside the coroutine, so it always gets that far: a task
-    that is cancelled before its first step would never run a line.
+    Cleaning up is in the coroutine's ``finally``. A task that is cancelled before its first step
+    would skip it, so `cancel` waits for that step.
     """
 
     __slots__ = ()
@@ -181,7 +181,8 @@ class Link(asyncio.BufferedProtocol):
         """Give room for what the peer sent."""
         room = _inbox.room
         if sizehint > len(room):
-            # That much waits inside TLS, and asyncio asks only once when the peer has gone.
+            # More than this is decrypted and waits. When the peer has closed, asyncio asks only
+            # once, so all of it must fit.
             _inbox.room = room = memoryview(bytearray(sizehint))
         return room
 
@@ -290,7 +291,7 @@ class Link(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _drop(self) -> None:
-        """Close the connection at once, and forget it: nobody else might tell that it is lost."""
+        """Abort, and do what `connection_lost` does, for asyncio may not call it."""
         if self._connected:
             self._transport.abort()
             self.connection_lost(ConnectionAbortedError())

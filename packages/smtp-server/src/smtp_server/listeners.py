@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 __all__: list[str] = []
 
-_BACKLOG = 128
+#: How many clients may wait to be accepted.
+BACKLOG = 128
 
 # What systems say about an address, known from a name, whose family they do not have.
 _UNAVAILABLE = frozenset(
@@ -130,7 +131,7 @@ def _bind(family: int, address: tuple[str | int, ...], *, beside: bool = False) 
         if beside:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise
@@ -219,7 +220,7 @@ def bind_unix(path: str | os.PathLike[str], *, tidy: bool = False) -> socket.soc
         sock.bind(path)
         if is_file and tidy:
             sock.note_file(path)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
     except BaseException as error:
         sock.close()
         if isinstance(error, OSError):

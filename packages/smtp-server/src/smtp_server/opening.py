@@ -81,12 +81,12 @@ async def take_socket(
     if tls is None:
         await take(lambda: protocol, sock)
         return
-    with handshake():
+    with handshake_errors():
         await take(lambda: protocol, sock, ssl=tls.context, ssl_handshake_timeout=limit)
 
 
 @contextmanager
-def handshake() -> Iterator[None]:
+def handshake_errors() -> Iterator[None]:
     """Make one error of all those that a TLS handshake has."""
     try:
         yield

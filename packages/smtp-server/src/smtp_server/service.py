@@ -16,7 +16,7 @@ from smtp_protocol import AnyHandler, HasLife
 from smtp_protocol.life import life_of
 from smtp_server.accepting import TLSListener
 from smtp_server.life import Life
-from smtp_server.listeners import bind_tcp, bind_unix
+from smtp_server.listeners import BACKLOG, bind_tcp, bind_unix
 from smtp_server.sessions import Sessions
 from smtp_server.settings import SharedKeywords, SMTPKeywords
 from smtp_server.setup import Setup, Setups, prepare
@@ -170,13 +170,21 @@ class Service:
             except NotImplementedError:  # Windows' loop, which cannot watch a socket
                 factory = partial(self._new_connection, certificates)
         if sock.family.name != "AF_UNIX":  # a name that not every system knows
-            return await loop.create_server(factory, sock=sock, start_serving=False)
+            return await loop.create_server(
+                factory, sock=sock, backlog=BACKLOG, start_serving=False
+            )
         if sys.version_info >= (3, 13):
             with contextlib.suppress(TypeError):  # uvloop never removes the file
                 return await loop.create_unix_server(
-                    factory, sock=sock, start_serving=False, cleanup_socket=False
+                    factory,
+                    sock=sock,
+                    backlog=BACKLOG,
+                    start_serving=False,
+                    cleanup_socket=False,
                 )
-        return await loop.create_unix_server(factory, sock=sock, start_serving=False)
+        return await loop.create_unix_server(
+            factory, sock=sock, backlog=BACKLOG, start_serving=False
+        )
 
     def _accepted(self, certificates: Certificates, sock: socket.socket, address: object) -> None:
         self._new_connection().accepted(sock, address, certificates)

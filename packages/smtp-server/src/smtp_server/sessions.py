@@ -31,7 +31,7 @@ class Sessions:
     def __init__(self) -> None:
         # Those that are taken, each with the network that it counts for, once that is known.
         self._taken: dict[Counted, str | None] = {}
-        # Those that are being told that there is no room. They take none.
+        # Those that are being refused with 421. They do not count towards the maximum.
         self._refused: set[Counted] = set()
         self._numbers: Counter[str] = Counter()
         #: Whether no more sessions are taken.

@@ -89,8 +89,8 @@ class Setup:
         ident: What follows it in the greeting.
         verbs: The commands that the class adds, each with its form.
         conditions: Who may use those of them that are not for everybody.
-        quick: How events are answered whose hook is the default: it answers at once.
-        checked: The events that are looked at before a hook is asked.
+        at_once: How events are answered whose hook is the default: it answers at once.
+        may_refuse: The events that are looked at before a hook is asked.
         mechanisms: What AUTH can offer.
         certificates: The TLS context for STARTTLS.
         proxies: The peers whose PROXY header is taken.
@@ -107,8 +107,8 @@ class Setup:
     ident: str
     verbs: Mapping[str, str]
     conditions: Mapping[str, Condition]
-    quick: Mapping[type[Event], Begin]
-    checked: frozenset[type[Event]]
+    at_once: Mapping[type[Event], Begin]
+    may_refuse: frozenset[type[Event]]
     mechanisms: Mapping[str, Offer]
     certificates: Certificates | None
     proxies: Networks
@@ -205,8 +205,8 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
         verbs=verbs,
         conditions=restricted,
         # Where commands are counted, each is looked at first.
-        quick={} if counted else quick_calls(_own(smtp_class, hooks, restricted)),
-        checked=frozenset(CALLS) - {Connected} if counted else frozenset({BodyEnd, Unknown}),
+        at_once={} if counted else quick_calls(_own(smtp_class, hooks, restricted)),
+        may_refuse=frozenset(CALLS) - {Connected} if counted else frozenset({BodyEnd, Unknown}),
         mechanisms=mechanisms,
         certificates=Certificates(settings.tls_context) if settings.tls_context else None,
         proxies=Networks(settings.proxy_trusted),

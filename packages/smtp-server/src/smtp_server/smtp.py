@@ -37,7 +37,7 @@ class SMTP(Entrance):
         ValueError: A keyword's value is invalid.
     """
 
-    __slots__ = ("__weakref__", "_early", "_greeted", "_over")
+    __slots__ = ("__weakref__", "_greeted", "_over", "_received_inside_tls")
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class SMTP(Entrance):
             raise TypeError("a setup has its handler and its keywords already")
         super().__init__(setup)
         # What came inside TLS before the engine knew of that.
-        self._early = b""
+        self._received_inside_tls = b""
         self._greeted = False
         self._over = False
 
@@ -79,7 +79,7 @@ class SMTP(Entrance):
         """Take what the peer sent."""
         self._active = monotonic()
         if self._connection.state is State.TLS:
-            self._early += data
+            self._received_inside_tls += data
             return
         busy = self._task is not None
         self._connection.receive_data(data)
@@ -95,7 +95,7 @@ class SMTP(Entrance):
         if self._opening and not self._connection.buffered:
             return False  # it says nothing, so there is nothing to greet it for
         if self._connection.state is State.TLS:
-            return False  # it is the end of TLS, of which the errand has yet to be told
+            return False  # TLS itself was closed, which the handshake's task has yet to notice
         self._advance()
         # Inside TLS nothing can be sent behind the peer's end: asyncio closes it in any case.
         return not self._hung_up and self._transport.can_write_eof()
@@ -136,7 +136,7 @@ class SMTP(Entrance):
 
     def _go_on_inside_tls(self) -> None:
         self._heard()
-        early, self._early = self._early, b""
+        early, self._received_inside_tls = self._received_inside_tls, b""
         self._connection.receive_data(early)
         if self._connected:
             self._transport.resume_reading()
@@ -214,7 +214,7 @@ class SMTP(Entrance):
             self._drop()  # the hook is a part of what comes before anything can be said
             return
         self._connection.close()
-        self._forget_body()
+        self._discard_body()
         self._cut()
 
     # Gone.
@@ -222,8 +222,8 @@ class SMTP(Entrance):
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the session, after the hook that may still be at work.
 
-        What the client sent before its end is worked through all the same, though nobody can be
-        told: inside TLS there is no other way for a client that sends all and closes.
+        Commands that came before are still worked through, without replies: TLS has no half-close,
+        so this is how a client ends that sends all and closes.
         """
         if not self._connected:
             return
@@ -233,11 +233,11 @@ class SMTP(Entrance):
             self._connection.receive_eof()
         else:
             self._connection.close()
-            self._forget_body()
+            self._discard_body()
         if self._response is not None and not self._response.done():
             self._response.set_result(None)
         if self._opening:
-            # Not at once: a handshake has failed by itself, and is about to say why.
+            # In the next turn: a handshake that failed raises its own error first, which is logged.
             self._loop.call_soon(self._cancel_errand)
         self._detach()
         self._cut_pause()
@@ -247,7 +247,7 @@ class SMTP(Entrance):
     def _see_whether_over(self) -> None:
         """End the session when the connection is gone and nothing is left to do: the one way out.
 
-        Whoever was greeted has its goodbye, and the place is free.
+        A client that was greeted gets its ``handle_DISCONNECT``; then the session is counted out.
         """
         left = self._busy or self._streams
         if left or self._over or not (self._opening or self._connection.state is State.CLOSED):
