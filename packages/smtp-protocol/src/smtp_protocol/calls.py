@@ -208,13 +208,17 @@ def _plain(verb: str) -> Call:
     hook = f"handle_{verb}"
     _, _, _, _, *arguments = inspect.signature(getattr(Handler, hook)).parameters
 
+    def begin_without_arguments(event: Event, server: Answering) -> _Call:
+        call: _Call = getattr(server.hooks, hook)(server, server.session, server.envelope)
+        return call
+
     def begin(event: Event, server: Answering) -> _Call:
         call: _Call = getattr(server.hooks, hook)(
             server, server.session, server.envelope, *[getattr(event, name) for name in arguments]
         )
         return call
 
-    return Call(hook, begin)
+    return Call(hook, begin if arguments else begin_without_arguments)
 
 
 # All for which there is more to do than to ask the hook of their name.

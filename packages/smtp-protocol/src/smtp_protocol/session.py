@@ -299,7 +299,11 @@ class Envelope(_Stateful):
         if accepted is _NONE_ACCEPTED:
             accepted = self._accepted = _Accepted()
         number, before = len(accepted.commands), len(accepted.known)
-        if now[:before] == accepted.known:  # nearly always: hooks append
+        if len(now) == before + 1 and (not before or now[:before] == accepted.known):
+            # Nearly always: the default hook appends, and so do most others.
+            accepted.known.append(now[before])
+            accepted.brought_by.append(number)
+        elif now[:before] == accepted.known:
             added = now[before:]
             accepted.known += added
             accepted.brought_by += [number] * len(added)

@@ -294,7 +294,7 @@ class Conversation(Incoming):
             self._loop.call_soon(self._go_on)
         if self._output:
             self._flush()
-        if self._body is not None:
+        if self._body is not None and self.hooks.stream is not None:
             self._start_stream()
         if not self._connected:
             self._see_whether_over()
@@ -371,11 +371,18 @@ class Conversation(Incoming):
             if connection.reply_owed:
                 self._reply(event, reply)
 
-    def _reply(self, event: Event, reply: Reply) -> None:
-        """Answer ``event``, and let session and envelope follow what the wire says."""
+    def _reply(self, event: Event | None, reply: Reply) -> None:
+        """Put a reply on the wire; nothing else does.
+
+        Session and envelope follow what it says of ``event``; without one it ends the session.
+        """
         connection = self._connection
         before = connection.state
-        self._send(reply, event)
+        self._output.append(connection.send(reply))
+        if self._observed:
+            tell(self.setup.settings.observer, self.session, event, reply)
+        if event is None:
+            return
         record(event, reply, self.session, self.envelope)
         after = connection.state
         if after is not before:
@@ -386,12 +393,6 @@ class Conversation(Incoming):
             self._note_refusal(event, reply)
         if self._stopping:
             self._stop_if_idle()
-
-    def _send(self, reply: Reply, event: Event | None = None) -> None:
-        """Put a reply on the wire; nothing else does."""
-        self._output.append(self._connection.send(reply))
-        if self._observed:
-            tell(self.setup.settings.observer, self.session, event, reply)
 
     def _moved(self, event: Event, before: State, after: State) -> None:
         """Do what goes with the state in which the session is now."""
@@ -419,9 +420,9 @@ class Conversation(Incoming):
         closing = self.budget.error()
         if closing is not None and self._connection.state is not State.CLOSED:
             refused(self.session, None, closing)
-            self._send(closing)
+            self._reply(None, closing)
 
     def _stop_if_idle(self) -> None:
         if self._connection.state not in _NOT_TO_INTERRUPT and not self._connection.reply_owed:
-            self._send(replies.CLOSING_SHUTDOWN)
+            self._reply(None, replies.CLOSING_SHUTDOWN)
             self._hang_up(linger=False)

@@ -196,7 +196,11 @@ class Link(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         if self._output:
-            if self._connected and not (self._transport.is_closing() or self._has_ended()):
+            # Nearly always it reads and has told no end, and then TLS need not be asked.
+            usual = self._reading and not self._eof
+            if self._connected and not (
+                self._transport.is_closing() or (not usual and self._has_ended())
+            ):
                 self._transport.write(b"".join(self._output))
             self._output.clear()
 

@@ -91,6 +91,7 @@ class Setup:
         conditions: Who may use those of them that are not for everybody.
         at_once: How events are answered whose hook is the default: it answers at once.
         may_refuse: The events that are looked at before a hook is asked.
+        look_every: After how many seconds it is looked whether a client is idle, if it is.
         mechanisms: What AUTH can offer.
         certificates: The TLS context for STARTTLS.
         proxies: The peers whose PROXY header is taken.
@@ -109,6 +110,7 @@ class Setup:
     conditions: Mapping[str, Condition]
     at_once: Mapping[type[Event], Begin]
     may_refuse: frozenset[type[Event]]
+    look_every: float | None
     mechanisms: Mapping[str, Offer]
     certificates: Certificates | None
     proxies: Networks
@@ -207,6 +209,7 @@ def prepare(smtp_class: type[ServerClass], handler: AnyHandler, keywords: SMTPKe
         # Where commands are counted, each is looked at first.
         at_once={} if counted else quick_calls(_own(smtp_class, hooks, restricted)),
         may_refuse=frozenset(CALLS) - {Connected} if counted else frozenset({BodyEnd, Unknown}),
+        look_every=_shortest_limit(settings, hooks),
         mechanisms=mechanisms,
         certificates=Certificates(settings.tls_context) if settings.tls_context else None,
         proxies=Networks(settings.proxy_trusted),
@@ -225,6 +228,13 @@ def _own(smtp_class: type[ServerClass], hooks: Hooks, restricted: Collection[str
     if restricted:
         own.add("handle_HELP")  # it asks the conditions
     return own
+
+
+def _shortest_limit(settings: Settings, hooks: Hooks) -> float | None:
+    """The shortest of the times for which a client may be silent, or a stream unread."""
+    streaming = settings.handler_timeout if hooks.stream is not None else None
+    limits = (settings.timeout, settings.data_timeout, streaming)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _settings(keywords: SMTPKeywords) -> Settings:

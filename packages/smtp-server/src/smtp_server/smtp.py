@@ -61,11 +61,8 @@ class SMTP(Entrance):
     def _greet(self, refusal: Reply | None = None) -> None:
         self._opening = False
         self._note_tls()
-        settings = self.setup.settings
-        streaming = settings.handler_timeout if self.hooks.stream is not None else None
-        limits = (settings.timeout, settings.data_timeout, streaming)
-        if any(limits):
-            self._watch_time(min(limit for limit in limits if limit is not None))
+        if self.setup.look_every is not None:
+            self._watch_time(self.setup.look_every)
         if refusal is not None:
             refused(self.session, None, refusal)
             self.end_session(refusal, linger=True)
@@ -200,7 +197,7 @@ class SMTP(Entrance):
             self._drop()  # in the middle of a handshake there is no way to say it
             return
         if self._connection.state is not State.CLOSED:
-            self._send(reply)
+            self._reply(None, reply)
         self._hang_up(linger=linger)
 
     def hang_up(self) -> None:
@@ -240,7 +237,8 @@ class SMTP(Entrance):
             # In the next turn: a handshake that failed raises its own error first, which is logged.
             self._loop.call_soon(self._cancel_errand)
         self._detach()
-        self._cut_pause()
+        if self._busy:
+            self._cut_pause()
         if not self._over and not self._busy:
             self._advance()
 
