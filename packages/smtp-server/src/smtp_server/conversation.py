@@ -25,7 +25,6 @@ from smtp_protocol import (
     Quit,
     Refused,
     Reply,
-    ServerConnection,
     State,
     Unknown,
     ehlo_keywords,
@@ -68,7 +67,6 @@ class Conversation(Incoming):
 
     __slots__ = (
         "_advancing",
-        "_connection",
         "_event",
         "_observed",
         "_pause",
@@ -79,8 +77,6 @@ class Conversation(Incoming):
         "clock",
         "trusted",
     )
-
-    _connection: ServerConnection
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

@@ -72,7 +72,7 @@ def _signature(
     """What is called with the keywords, and what is said of each."""
     if not isinstance(value, type):
         return (value, _words(value)) if isinstance(value, types.FunctionType) else (None, {})
-    called = getattr(value, "from_cli", None) or value.__init__  # type: ignore[misc]
+    called = getattr(value, "from_cli", None) or inspect.getattr_static(value, "__init__")
     words = _words(value) | _words(called)
     is_python = isinstance(called, types.FunctionType | types.MethodType)
     return (called if is_python else None), words
